@@ -3,7 +3,8 @@
  * Runs sysbox for what the monitor is too small to do itself.
  *
  *     --helper LAUNCHER ID     it executes LAUNCHER VERB ID
- *     --drop-ins DIRECTORY     where `systemctl set-property` makes systemd leave files; VERB is _tuned
+ *     --drop-ins DIRECTORY     where `systemctl set-property` makes systemd leave files, and `systemctl revert`
+ *                              removes them; VERB is _tuned
  *
  * VERB is _oom when the kernel has killed something for lack of memory.
  *
@@ -14,6 +15,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,6 +40,13 @@ void helper_command(char *launcher, char *id)
     command.id = id;
 }
 
+enum { WATCHED = 4 };
+static struct watched {
+    const char *path;
+    int fd;
+} watched[WATCHED];
+static int watching;
+
 static int is_empty(int directory)
 {
     char entries[256];
@@ -45,15 +54,37 @@ static int is_empty(int directory)
     return length >= 0 && length <= 48; /* "." and ".." have 24 bytes each */
 }
 
-void helper_watch(const char *directory)
+static int is_same(int one, int other)
 {
-    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat a, b;
+    return one >= 0 && !fstat(one, &a) && !fstat(other, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* Also again: `systemctl revert` removes the directory, and the helper makes it anew. */
+static void watch(struct watched *one)
+{
+    int fd = open(one->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0 && is_same(one->fd, fd)) {
+        close(fd);
+        return;
+    }
+    if (one->fd >= 0)
+        close(one->fd);
+    one->fd = fd;
     if (fd < 0)
         return;
     /* not in each kernel: there the next command that looks at the container catches up with later changes */
-    fcntl(fd, F_NOTIFY, DN_CREATE | DN_RENAME | DN_MULTISHOT);
+    fcntl(fd, F_NOTIFY, DN_CREATE | DN_RENAME | DN_DELETE | DN_MULTISHOT);
     if (!is_empty(fd))
         helper_changed(); /* set before the watch began */
+}
+
+void helper_watch(const char *directory)
+{
+    if (watching == WATCHED)
+        return;
+    watched[watching] = (struct watched){directory, -1};
+    watch(&watched[watching++]);
 }
 
 void helper_changed(void)
@@ -91,6 +122,8 @@ static void reap(struct helper *helper, int flags)
     helper->pid = 0;
     helper->failed |= status;
     helper->done = 1;
+    for (int i = 0; helper == &helpers[TUNED] && i < watching; i++)
+        watch(&watched[i]);
 }
 
 void helper_reap(void)

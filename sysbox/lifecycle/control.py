@@ -174,7 +174,12 @@ def set_policy(record: Record, policy: RestartPolicy) -> bool:
 
 
 def rename(record: Record, name: str) -> None:
-    """`sysbox rename`. Raises Conflict when the name is taken."""
+    """`sysbox rename`. Raises Conflict when the name is taken, and for a container that is declared."""
+    if record.spec.unit:
+        raise Conflict(
+            f"container {record.name} is declared by {record.spec.unit}",
+            hint="ContainerName= of [Container] in its declaration decides",
+        )
     with Lock(record.id):
         renamed = store.rename(store.load(record.id), name)
         runtime = store.runtime(record.id)

@@ -1,8 +1,8 @@
 """Unit files made of declarations: `sysbox unit install` and `uninstall`.
 
-An installed unit is an ordinary file of /etc/systemd/system: `systemctl enable`, `disable`, `mask` and `edit`
-treat it as any other. It says of which file it was made, and has a digest of its own text: what an
-administrator has changed is not overwritten.
+An installed unit is an ordinary file of /etc/systemd/system: `systemctl enable`, `disable` and `edit` treat
+it as any other. It says of which file it was made, and has a digest of its own text: what an administrator
+has changed is not overwritten.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from sysbox.base import program
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.base.files import names, read_file, unlink, write_file
 from sysbox.base.frozen import Frozen
+from sysbox.host import exists
 from sysbox.units import serviceplan, syntax
-from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
+from sysbox.units.bus import Bus
+from sysbox.units.listing import list_units
 from sysbox.units.quadlet import convert, sources, units
 
 TYPE_CHECKING = False
@@ -28,6 +30,13 @@ DIRECTORY = serviceplan.ADMINISTRATORS
 _SECTION = "X-Sysbox"
 _SUFFIXES = (".service", ".socket")
 _OF_SOCKETS = (".socket", "-proxy.service", "-proxy@.service")  # besides a container's own service
+# where units of packages are, and those of this boot: a file in DIRECTORY takes their place
+_OTHERS = (
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
 
 
 class Installed(Frozen):
@@ -84,14 +93,9 @@ def install(services: Iterable[Service], *, force: bool = False) -> None:
     services = list(services)
     texts = {checked(one).unit: text_of(one) for one in services}
     before = [one for one in installed() if one.source in {each.source.path for each in services}]
-    for unit in texts:
-        found = _read(unit)
-        if found is not None and not force and (found.edited or not found.source):
-            what = "was edited" if found.source else "is not of sysbox"
-            raise Conflict(
-                f"{DIRECTORY}/{unit} {what}",
-                hint="--force replaces it; `systemctl edit` makes a drop-in",
-            )
+    if not force:
+        for unit in texts:
+            _check_free(unit)
     for unit, text in texts.items():
         write_file(
             f"{DIRECTORY}/{unit}", text.encode("utf-8", "surrogateescape"), 0o644, durable=True
@@ -101,6 +105,24 @@ def install(services: Iterable[Service], *, force: bool = False) -> None:
     if gone := [one for one in gone if not one.edited]:
         _remove(gone)
     _reload()
+
+
+def _check_free(unit: str) -> None:
+    """Raises Conflict for a unit that was edited, or is not of sysbox."""
+    found = _read(unit)
+    if found is None:
+        for directory in _OTHERS:
+            if exists(f"{directory}/{unit}"):
+                raise Conflict(
+                    f"{unit} would take the place of {directory}/{unit}",
+                    hint="ServiceName= gives the service another name; --force installs it all the same",
+                )
+    elif found.edited or not found.source:
+        what = "was edited" if found.source else "is not of sysbox"
+        raise Conflict(
+            f"{DIRECTORY}/{unit} {what}",
+            hint="--force replaces it; `systemctl edit` makes a drop-in",
+        )
 
 
 def uninstall(unit: str, *, force: bool = False) -> set[str]:
@@ -138,22 +160,26 @@ def _instances(bus: Bus, unit: str) -> list[str]:
     stem, template, suffix = unit.partition("@.")
     if not template:
         return [unit]
-    patterns = [f"{stem}@*.{suffix}"]
-    listed = bus.call(MANAGER_PATH, MANAGER, "ListUnitsByPatterns", "asas", ([], patterns))
-    return [one[0] for one in listed[0]]
+    return [one.name for one in list_units(bus, f"{stem}@*.{suffix}")]
 
 
 def _remove_links(directory: str, unit: str) -> None:
-    """Remove the links by which other units want the service; of a template, its instances."""
-    stem, template, suffix = unit.partition("@.")
-    for name in names(directory):
-        if not name.endswith((".wants", ".requires", ".upholds")):
-            continue
-        for link in names(f"{directory}/{name}"):
-            if link == unit or (
-                template and link.startswith(f"{stem}@") and link.endswith(f".{suffix}")
-            ):
-                unlink(f"{directory}/{name}/{link}")
+    """Remove the links that `systemctl enable` has made: of other units, and its other names."""
+    found = [
+        name for name in names(directory) if name.endswith((".wants", ".requires", ".upholds"))
+    ]
+    for place in (directory, *(f"{directory}/{name}" for name in found)):
+        for name in names(place):
+            if _target(f"{place}/{name}") in (f"{DIRECTORY}/{unit}", f"../{unit}", unit):
+                unlink(f"{place}/{name}")
+
+
+def _target(path: str) -> str:
+    """Where a link leads; "" for what is none."""
+    try:
+        return posix.readlink(path)
+    except OSError:
+        return ""
 
 
 def full_name(name: str) -> str:

@@ -15,15 +15,18 @@ from sysbox.base.errors import SpecError
 from sysbox.base.files import is_directory, read_file, write_file
 from sysbox.host import probe
 from sysbox.units import names, syntax
-from sysbox.units.bus import Bus
+from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, Bus
+from sysbox.units.cgroup.blockdev import disks_of
 from sysbox.units.limits import allowlist, dropins, table
+from sysbox.units.limits.plan import plan_limits
+from sysbox.units.limits.properties import NETWORKS
+from sysbox.units.scopeplan import asked_properties
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sysbox.container.store import Record
-    from sysbox.host import HostFacts
     from sysbox.units.limits.properties import Property
 
 _CONTROL = ("/etc/systemd/system.control", "/run/systemd/system.control")
@@ -94,6 +97,9 @@ def propagate(record: Record) -> None:
 
     Raises SysboxError.
     """
+    follow(
+        record
+    )  # `systemctl revert` has removed the directories: the next change appears there again
     path = f"{record.run_directory}/service"
     known = read_file(path)
     before = codec.loads(known, path) if known else record.spec.unit_settings
@@ -101,20 +107,47 @@ def propagate(record: Record) -> None:
         after = read(bus, record.spec.unit)
         if list(before) == list(after):
             return
-        changes = _changes(before, after, probe())
+        changes = _changes(bus, _asked(record, before), _asked(record, after))
         if changes:
-            scope.set_properties(bus, names.scope_unit(record.id), changes)
+            scope.set_properties(bus, names.scope_unit(record.id), tuple(changes))
     write_file(path, codec.dumps(list(after)))
 
 
-def _changes(before: Iterable[str], after: Iterable[str], facts: HostFacts) -> tuple[Property, ...]:
+def _asked(record: Record, settings: Iterable[str]) -> dict[str, Property]:
+    """What the scope is to have: the settings of the service, and what its declaration asks for besides."""
+    spec, facts = record.spec, probe()
+    own = spec.properties[len(spec.unit_settings) :]
+    disks = disks_of(spec, facts)
+    properties, _ = plan_limits(spec.limits, facts, disks)
+    for text in (*settings, *own):
+        try:
+            properties += asked_properties((), (text,), facts, disks)
+        except SpecError:
+            continue  # ignoring: it names a device that is not there; the others act
+    return dropins.by_name(asked_properties(properties, (), facts, disks))
+
+
+def _changes(bus: Bus, old: dict[str, Property], new: dict[str, Property]) -> list[Property]:
     """The properties to set: those that have another value now, and the defaults of those that are gone."""
-    old, new = _by_name(before, facts), _by_name(after, facts)
-    changed = [one for name, one in new.items() if old.get(name) != one]
-    gone = [table.unset(name, one.signature, facts) for name, one in old.items() if name not in new]
-    return (*changed, *gone)
+    facts, found = probe(), []
+    for name, one in old.items():
+        if name in new:
+            continue
+        if name in dropins.HOST_DEFAULTS:
+            found.append(one.replace(name=name, value=_default(bus, name)))
+        else:
+            found.append(table.unset(name, one.signature, facts))
+    for name, one in new.items():
+        if one == old.get(name):
+            continue
+        if one.signature in ("a(st)", NETWORKS):
+            # what is set of a list is added to it
+            found.append(table.unset(name, one.signature, facts))
+        found.append(one)
+    return found
 
 
-def _by_name(settings: Iterable[str], facts: HostFacts) -> dict[str, Property]:
-    parsed = [allowlist.parse_property(text, facts) for text in settings]
-    return {one.name: one for one in parsed}
+def _default(bus: Bus, name: str) -> object:
+    """systemd's default of a property for a scope that does not set it."""
+    args = (MANAGER, dropins.HOST_DEFAULTS[name])
+    return bus.call(MANAGER_PATH, PROPERTIES, "Get", "ss", args)[0]

@@ -157,6 +157,11 @@ def _command(plan: ServicePlan, verb: str) -> list[tuple[str, list[str], bool]]:
     return [(plan.launcher, [plan.launcher, verb, plan.container], False)]
 
 
+def stop_patience(stop_timeout: int) -> str:
+    """TimeoutStopSec= of a service whose container may take `stop_timeout` seconds, if negative any time."""
+    return "infinity" if stop_timeout < 0 else f"{stop_timeout + _MARGIN}s"
+
+
 def unit_file(plan: ServicePlan) -> str:
     """The text of the service's unit file. Raises SpecError.
 
@@ -165,7 +170,7 @@ def unit_file(plan: ServicePlan) -> str:
     """
     from sysbox.units import syntax  # here and below: most services are transient
 
-    stop = "infinity" if plan.stop_timeout < 0 else f"{plan.stop_timeout + _MARGIN}s"
+    stop = stop_patience(plan.stop_timeout)
     launcher = program_word(plan.launcher)
     clean = (
         (("SuccessExitStatus", " ".join(map(str, plan.clean_statuses))),)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import FormatError
+from sysbox.base.errors import FormatError, SpecError
 from sysbox.host import exists
+from sysbox.units import serviceplan
 from sysbox.units.quadlet import protection, remap
 
 TYPE_CHECKING = False
@@ -147,6 +148,21 @@ def networks(made: Conversion) -> None:
         made.words.append(f"--network={name}{colon}{options}")
 
 
+def _stop(made: Conversion) -> None:
+    """systemd waits for a stop as long as the container may take, unless [Service] says how long."""
+    text = made.section.one("StopTimeout")
+    own = {one.key for one in made.source.assignments if one.section == "Service"}
+    if not text or own & {"TimeoutStopSec", "TimeoutSec"}:
+        return
+    from sysbox.parse.time import parse_seconds  # few files have such a key
+
+    try:
+        seconds = parse_seconds(text, "StopTimeout=")
+    except SpecError:
+        return  # ignoring: it has a specifier, or the start says what is wrong with it
+    made.service.append(("TimeoutStopSec", serviceplan.stop_patience(seconds)))
+
+
 def _reload(made: Conversion) -> None:
     section = made.section
     command, signal = section.words("ReloadCmd"), section.one("ReloadSignal")
@@ -212,5 +228,5 @@ def _join(made: Conversion) -> None:
 # in the order of their words
 _STEPS = (
     _join, _user, remap.convert, protection.convert, _devices, _environment, _label, _read_only, volumes,
-    _mounts, networks, _reload, _credentials, _rest,
+    _mounts, networks, _stop, _reload, _credentials, _rest,
 )  # fmt: skip

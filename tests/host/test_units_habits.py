@@ -1,0 +1,146 @@
+"""Declared containers under an administrator's habits: revert, templates, other names, units of packages."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from containers import Container, eventually, systemctl
+from lane import Sysbox
+
+NAME = "habits"
+UNITS = Path("/etc/systemd/system")
+
+
+class Declared:
+    """Declarations in a directory, and the units that were installed of them."""
+
+    def __init__(self, sysbox: Sysbox, directory: Path, image: str) -> None:
+        self.sysbox = sysbox
+        self._directory = directory
+        self._image = image
+
+    def file(self, container: str = "", rest: str = "", name: str = NAME) -> Path:
+        path = self._directory / f"{name}.container"
+        path.write_text(
+            f"[Container]\nImage={self._image}\nExec=sleep 1000\nRunInit=yes\n{container}\n{rest}\n"
+        )
+        return path
+
+    def start(self, container: str = "", rest: str = "") -> Container:
+        self.sysbox("unit", "install", self.file(container, rest), check=True)
+        systemctl("start", NAME)
+        found = self.sysbox("inspect", "-f", "{{.ID}}", f"systemd-{NAME}", check=True)
+        return Container(self.sysbox, found.stdout.strip())
+
+    def remove(self) -> None:
+        listed = self.sysbox("unit", "list", "--format", "{{.Unit}}", check=True).stdout
+        for unit in listed.splitlines():
+            self.sysbox("unit", "uninstall", "--force", unit, check=True)
+
+
+@pytest.fixture
+def declared(sysbox: Sysbox, tmp_path: Path, image: str) -> Iterator[Declared]:
+    one = Declared(sysbox, tmp_path, image)
+    yield one
+    one.remove()
+
+
+def test_revert_takes_back_what_was_set_and_later_changes_act(declared: Declared) -> None:
+    service = f"{NAME}.service"
+    one = declared.start(
+        "PidsLimit=90", "[Service]\nIPAddressDeny=10.0.0.0/8\nIPAddressDeny=11.0.0.0/8"
+    )
+
+    def denied() -> set[str]:
+        return set(systemctl("show", "-P", "IPAddressDeny", one.scope).split())
+
+    for tasks in ("40", "50"):
+        change = (f"TasksMax={tasks}", "IPAddressDeny=12.0.0.0/8")
+        systemctl("set-property", "--runtime", service, *change)
+        eventually(lambda tasks=tasks: one.limit("pids", "pids.max") == tasks, f"{tasks} tasks")
+        assert denied() == {"10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8"}
+        systemctl("revert", service)
+        eventually(lambda: one.limit("pids", "pids.max") == "90", "what the declaration asks for")
+        assert denied() == {"10.0.0.0/8", "11.0.0.0/8"}
+        # the directory is there again before the next change
+        eventually(Path(f"/run/systemd/system.control/{service}.d").is_dir, "it is watched again")
+
+
+def test_a_default_comes_back(declared: Declared) -> None:
+    one = declared.start()
+    before = one.limit("pids", "pids.max")
+    systemctl("set-property", "--runtime", f"{NAME}.service", "TasksMax=40")
+    eventually(lambda: one.limit("pids", "pids.max") == "40", "the service's limit")
+    systemctl("revert", f"{NAME}.service")
+    eventually(lambda: one.limit("pids", "pids.max") == before, "DefaultTasksMax=, not infinity")
+
+
+def test_uninstall_stops_instances_and_removes_every_link(
+    declared: Declared, sysbox: Sysbox
+) -> None:
+    install = (
+        "[Install]\nWantedBy=multi-user.target\nDefaultInstance=one\nAlias=other-habits@.service"
+    )
+    file = declared.file(rest=install, name=f"{NAME}@")
+    sysbox("unit", "install", file, check=True)
+    systemctl("enable", "--now", f"{NAME}@a.service")
+    systemctl("start", f"{NAME}@b.service")
+    assert len(sysbox("ps", "-q").stdout.split()) == 2
+    sysbox("unit", "uninstall", f"{NAME}@", check=True)
+    assert not sysbox("ps", "-aq").stdout
+    left = [path for path in UNITS.rglob("*") if NAME in path.name]
+    assert not left
+
+
+def test_a_unit_of_a_package_is_not_replaced(declared: Declared, sysbox: Sysbox) -> None:
+    file = declared.file(name="dbus")
+    done = sysbox("unit", "install", file)
+    assert done.returncode == 1
+    assert "dbus.service would take the place of /" in done.stderr
+    assert not (UNITS / "dbus.service").exists()
+    file.write_text(file.read_text().replace("[Container]\n", "[Container]\nServiceName=habits\n"))
+    assert sysbox("unit", "install", file, check=True).stdout == "habits.service\n"
+
+
+def test_the_name_is_that_of_the_file(declared: Declared, sysbox: Sysbox) -> None:
+    declared.start()
+    done = sysbox("rename", f"systemd-{NAME}", "another")
+    assert done.returncode == 1
+    assert f"is declared by {NAME}.service" in done.stderr
+
+
+def test_a_stop_may_take_as_long_as_the_file_says(declared: Declared, sysbox: Sysbox) -> None:
+    for container, rest, patience in (
+        ("StopTimeout=1000", "", "16min 45s"),
+        ("StopTimeout=-1", "", "infinity"),
+        ("StopTimeout=1000", "[Service]\nTimeoutStopSec=7", "7s"),
+    ):
+        sysbox("unit", "install", declared.file(container, rest), check=True)
+        assert systemctl("show", "-P", "TimeoutStopUSec", NAME) == patience
+
+
+def test_hostile_files_neither_stop_nor_delay_the_generator(image: str) -> None:
+    """A fifo, links to / and to itself, a path with a newline, an empty word."""
+    directory = Path("/run/sysbox/units")
+    directory.mkdir()
+    try:
+        good = f"[Container]\nImage={image}\n[Install]\nWantedBy=multi-user.target\n"
+        (directory / f"{NAME}.container").write_text(good)
+        subprocess.run(["mkfifo", directory / f"{NAME}-fifo.container"], check=True)
+        (directory / "root").symlink_to("/")
+        (directory / f"{NAME}-self.container").symlink_to(f"{NAME}-self.container")
+        (directory / "a\nb").mkdir()
+        (directory / "a\nb" / f"{NAME}-line.container").write_text(good)
+        empty = good.replace("multi-user.target", '""')
+        (directory / f"{NAME}-empty.container").write_text(empty)
+        systemctl("daemon-reload")
+        made = {path.name for path in Path("/run/systemd/generator").glob(f"{NAME}*")}
+        assert made == {f"{NAME}{end}.service" for end in ("", "-fifo", "-self", "-line", "-empty")}
+        wanted = Path("/run/systemd/generator/multi-user.target.wants")
+        assert (wanted / f"{NAME}.service").is_symlink()
+    finally:
+        subprocess.run(["rm", "-rf", directory], check=True)
+        systemctl("daemon-reload")
