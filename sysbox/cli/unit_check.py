@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posix
+
 from sysbox.base.errors import FormatError, SysboxError
 from sysbox.base.suggest import did_you_mean
 from sysbox.cli.output import emit
@@ -15,6 +17,7 @@ from sysbox.units.quadlet.values import is_resource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.cli.table.options import Values
     from sysbox.units.quadlet.units import Service
 
 # what specifiers stand for here, systemd.unit(5): a path, a name, or else a digit, which fits into names,
@@ -38,6 +41,7 @@ def checked(service: Service) -> Service:
         _check_words(service)
         _note_limits(service)
         _note_hindered(service)
+    _note_private(service)
     return service
 
 
@@ -61,6 +65,17 @@ _RESTARTS = (
     "on-abort",
     "always",
 )
+
+
+def _note_private(service: Service) -> None:
+    """Say that a file which others cannot read becomes a unit that they can (systemd.exec(5))."""
+    try:
+        mode = posix.stat(service.source.path).st_mode
+    except OSError:
+        return
+    if not mode & 0o004:
+        what = "all users can read the unit: Secret= and EnvironmentFile= keep values"
+        emit(f"sysbox: {service.source.path}: {what}\n", 2)
 
 
 def _note_hindered(service: Service) -> None:
@@ -95,6 +110,7 @@ def _check_words(service: Service) -> None:
     try:
         values = hot.parse(verb, words)
         if verb.name == "run":
+            _check_image(service, values)
             build(values, detach=True)
         else:
             pod.build(values)
@@ -111,6 +127,17 @@ def _check_words(service: Service) -> None:
         raise FormatError(
             f"{_place(service, error.message)}{error.message}", hint=error.hint
         ) from None
+
+
+def _check_image(service: Service, values: Values) -> None:
+    """Raises FormatError where PodmanArgs= has more than flags: its first word would be the image."""
+    if values.dry_run or values.unit_file is not None:
+        raise FormatError(f"{service.source.path}: --dry-run and --unit-file start no container")
+    if values.image != _expanded(service.image):
+        raise FormatError(
+            f"{service.source.path}: PodmanArgs=: {values.image!r} would be the image",
+            hint="only flags, with their values, may be there",
+        )
 
 
 def _is_known_later(word: str) -> bool:

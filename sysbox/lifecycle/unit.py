@@ -7,6 +7,7 @@ has changed is not overwritten.
 
 from __future__ import annotations
 
+import _stat
 import posix
 
 from sysbox import scope
@@ -52,10 +53,39 @@ def made(paths: Iterable[str]) -> list[Service]:
     """The units of declarations; what they refer to is beside them, or where declarations are."""
     given = [_source(path) for path in paths]
     beside = dict.fromkeys(one.path.rpartition("/")[0] for one in given)
-    known = {one.name: one for one in sources.find(beside=beside)}
+    owners = {0, posix.geteuid(), *(_owner(one.path) for one in given)}
+    for one in given:
+        for path in _of_others(one, owners):
+            raise FormatError(
+                f"{path}: it is not of the owner of {one.path}, nor of root",
+                hint="anyone may have put it there: remove it, or move the declaration elsewhere",
+            )
+    known = {
+        one.name: one
+        for one in sources.find(beside=beside)
+        if one.path.rpartition("/")[0] not in beside or not _of_others(one, owners)
+    }
     declared = units.Declared({**known, **{one.name: one for one in given}}.values())
     services = [unit for one in given for unit in convert.units_of(one, declared, launcher())]
     return list(units.one_each(services))
+
+
+def _of_others(source: sources.Source, owners: set[int]) -> list[str]:
+    """The file and its drop-in directories that others have made: in /tmp, anyone may."""
+    files = {file for _, file, _ in source.sections} - {source.path}
+    paths = {source.path, *(file.rpartition("/")[0] for file in files)}
+    return sorted(path for path in paths if _owner(path) not in owners)
+
+
+def _owner(path: str) -> int:
+    """The uid of the owner of a file, of a link itself; -1 if it is gone, or a directory for everyone."""
+    try:
+        status = posix.lstat(path)
+    except OSError:
+        return -1
+    if _stat.S_ISDIR(status.st_mode) and status.st_mode & 0o002:
+        return -1
+    return status.st_uid
 
 
 def _source(path: str) -> sources.Source:

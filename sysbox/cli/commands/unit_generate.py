@@ -87,7 +87,8 @@ def _unlink(paths: list[str]) -> None:
 
 def _write(path: str, text: str) -> None:
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
-    fd = posix.open(path, flags, 0o666)
+    # the container's environment is in it, which is root's alone
+    fd = posix.open(path, flags, 0o600)
     try:
         rest = memoryview(text.encode("utf-8", "surrogateescape"))
         while rest:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import posix
+
 from sysbox.base.errors import ImageNotFound, UsageError
 from sysbox.cli.parse import hot
 from sysbox.cli.request.spec import build
@@ -23,6 +25,11 @@ def main(words: list[str]) -> int:
     if not words or not words[0].endswith(".service"):
         raise UsageError("_unit: the name of a service must be given")
     unit, rest = words[0], words[1:]
+    if posix.geteuid():
+        raise UsageError(
+            f"{unit}: a container is made by root",
+            hint="without User= in [Service]; the user inside is User= in [Container]",
+        )
     if not rest:
         return declared.end(unit)
     try:

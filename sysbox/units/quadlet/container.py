@@ -30,8 +30,8 @@ def convert(made: Conversion) -> None:
     for step in _STEPS:
         step(made)
     made.words += section.words("PodmanArgs")
-    image = _image(made)
-    made.words += [image, *section.words("Exec")]
+    made.image = _image(made)
+    made.words += [made.image, *section.words("Exec")]
 
 
 def _name(made: Conversion) -> str:

@@ -23,6 +23,7 @@ class Conversion:
         self.section = declared.section(source)
         self.declared = declared
         self.words: list[str] = []  # of the command that makes or starts it
+        self.image = ""  # the container's, one of the words
         # when the service is started: healthy, container (its payload says so), or "" once its command runs
         self.ready = ""
         self.more: list[Service] = []  # further units

@@ -49,6 +49,7 @@ def _service(source: Source, declared: Declared, launcher: str) -> Service:
         unit=declared.service_of(source.name),
         source=source,
         words=tuple(made.words) if source.kind in ("container", "pod") else (),
+        image=made.image,
         unit_keys=(*made.unit, *declared.translated(source)),
         service_keys=(*made.service, *_own_keys(source)),
         installs=made.installs,

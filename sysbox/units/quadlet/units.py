@@ -50,6 +50,7 @@ class Service(Frozen):
     unit_keys: tuple[tuple[str, str], ...] = ()
     service_keys: tuple[tuple[str, str], ...] = ()
     words: tuple[str, ...] = ()  # of `sysbox run` or `pod create`, where it is a container or a pod
+    image: str = ""  # the one of the words that is the container's image
     error: str = ""  # why it cannot run: it fails with that when it is started
     section: str = "Service"  # in which `service_keys` are: another kind of unit has its own
     installs: bool = True  # its [Install] is that of the file
