@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from builds import Builds, cleaned
-from lane import Sysbox
+from containers import eventually
+from lane import SYSBOX, Sysbox
+
+from sysbox.base.paths import RUN, STATE
 
 pytestmark = pytest.mark.usefixtures("image")
 
@@ -99,3 +105,35 @@ def test_a_trigger_runs_once(build: Builds) -> None:
     build()
     assert build.run("cat", "/seen") == "x\n"
     assert build.config()["OnBuild"] is None
+
+
+def test_a_worker_that_is_killed(build: Builds) -> None:
+    """The container of its step ends with it."""
+    build.write("FROM busybox:test\nRUN sleep 1000\n")
+    words = [SYSBOX, "build", "--progress", "plain", "-t", "failed:1", build.context]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as building:
+        shown = ("ps", "--format", "{{.Names}}")
+        eventually(lambda: "build-" in build.sysbox(*shown, check=True).stdout, "the step runs")
+        found = subprocess.run(["pgrep", "-P", str(building.pid)], capture_output=True, check=True)
+        for worker in found.stdout.split():
+            os.kill(int(worker), signal.SIGKILL)
+        assert building.stderr is not None
+        assert "the process that built the stage stage-0 was killed" in building.stderr.read()
+    assert building.returncode == 1
+    eventually(lambda: build.sysbox(*shown, check=True).stdout == "", "the step has ended")
+    build.sysbox("gc", check=True)
+    assert build.sysbox("ps", "-aq", check=True).stdout == ""
+
+
+def test_a_secret_of_a_step_that_is_kept(build: Builds, tmp_path: Path) -> None:
+    """No file of sysbox's has it, of a container that is left to look into neither."""
+    secret = "kq93hd0a7x"
+    (tmp_path / "token").write_text(secret)
+    build.write('FROM busybox:test\nRUN --mount=type=secret,id=t,env=TOKEN test -z "$TOKEN"\n')
+    flags = ("--keep-failed", "--secret", f"id=t,src={tmp_path}/token")
+    assert build(*flags, check=False, name="failed:1").returncode == 1
+    name = build.sysbox("ps", "-a", "--format", "{{.Names}}", check=True).stdout.strip()
+    assert secret not in build.sysbox("inspect", name, check=True).stdout
+    found = subprocess.run(["grep", "-rl", secret, STATE, RUN], capture_output=True, text=True)
+    assert found.stdout == ""
+    build.sysbox("rm", name, check=True)
