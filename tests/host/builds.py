@@ -103,10 +103,12 @@ def configured(text: str) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "build.conf"
     file.write_text(f"[Build]\n{text}\n")
-    yield
-    file.unlink()
-    for one in reversed(made):
-        one.rmdir()
+    try:
+        yield
+    finally:
+        file.unlink()
+        for one in reversed(made):
+            one.rmdir()
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -121,6 +123,8 @@ def serving(directory: Path) -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -163,9 +163,11 @@ def endless() -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Endless) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.usefixtures("tight")
