@@ -57,7 +57,7 @@ OMITTED = re.compile(
     r"|\.(ProductLicense|DefaultAddressPools|SystemStatus)|\.Runtimes\.\*\.runtimeArgs"
     r"|\.Server\.Experimental|\.(status|id|from)"
     # columns of `ps`
-    r"|\.(BlockRead|BlockWritten|CPUTime|MemPeak|Scope|Slice)"
+    r"|\.(BlockRead|BlockWritten|CPUTime|MemPeak|Pod|PodName|Scope|Slice)"
 )
 # values of `inspect` that differ by nature, or on purpose
 OWN = re.compile(
