@@ -48,7 +48,7 @@ make_links() {
     "$prefix/bin/sysbox" completion bash | place "$links/share/bash-completion/completions/sysbox"
     "$prefix/bin/sysbox" completion zsh | place "$links/share/zsh/site-functions/_sysbox"
     "$prefix/bin/sysbox" completion fish | place "$links/share/fish/vendor_completions.d/sysbox.fish"
-    for unit in sysbox-boot.service sysbox-firewall.service; do
+    for unit in sysbox-boot.service sysbox-firewall.service sysbox-auto-update.service sysbox-auto-update.timer; do
         sed "s|=sysbox |=$links/bin/sysbox |" "systemd/system/$unit" | place "$links/lib/systemd/system/$unit"
     done
     sed "s|exec sysbox |exec $links/bin/sysbox |" systemd/system-generators/sysbox-generator |
@@ -87,7 +87,7 @@ install() {
 
 uninstall() {
     [[ -e $prefix/installed ]] || die "nothing that \`make install\` made is in $prefix"
-    tell_systemd disable --now --quiet sysbox-boot.service sysbox-firewall.service
+    tell_systemd disable --now --quiet sysbox-boot.service sysbox-firewall.service sysbox-auto-update.timer
     remove_links
     rm -rf "$prefix"
     tell_systemd daemon-reload

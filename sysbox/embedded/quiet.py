@@ -11,10 +11,12 @@ import os
 import shlex
 
 from sysbox.base import program
+from sysbox.lifecycle import system_units
 from sysbox.units import ownslice, syntax
 from sysbox.units.serviceplan import program_word
 
 GENERATOR = "systemd/system-generators/sysbox-generator"  # below /run
+_UPDATES = "/sysbox-auto-update."
 BOOT = "sysbox-boot.service"  # `boot` starts it once the host is up
 UNIT_DIRECTORIES = (
     "/etc/systemd/system",
@@ -123,6 +125,8 @@ def write(run: str, root: str) -> None:
     texts = {path: syntax.dump(sections.items()) for path, sections in DROP_INS.items()}
     texts[f"systemd/system/{ownslice.NAME}"] = ownslice.TEXT
     texts[f"systemd/system/{BOOT}"] = _boot_unit()
+    # what is installed elsewhere, and can be enabled here as there
+    texts |= {path: text for path, text in system_units.texts().items() if _UPDATES in path}
     texts[GENERATOR] = f'#!/bin/sh\nexec {shlex.quote(program.launcher)} _generate "$@"\n'
     for path, text in texts.items():
         os.makedirs(f"{run}/{path.rpartition('/')[0]}", exist_ok=True)

@@ -8,6 +8,7 @@ for the scope.
 from __future__ import annotations
 
 from sysbox.base.errors import NotFound, SpecError
+from sysbox.base.paths import RUN
 from sysbox.container import store
 from sysbox.container.identity import of_unit
 from sysbox.container.locks import Lock
@@ -23,6 +24,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.lifecycle.pod import Wish
     from sysbox.spec import ContainerSpec, CredentialUse
+
+
+def held(unit: str) -> str:
+    """The file that has the starts of a service keep the image that is here, whatever its Pull= says.
+
+    `auto-update` makes it when it goes back to an older image; it is gone after a boot.
+    """
+    return f"{RUN}/held/{of_unit(unit)}"
 
 
 def start(unit: str, spec: ContainerSpec) -> int:

@@ -32,6 +32,7 @@ _PLACES = {
 }
 _PACKAGED = ("/usr/lib/systemd/system-generators/sysbox-generator",)
 _ENABLED = ("sysbox-boot.service", "sysbox-firewall.service")
+_MAY_BE_ENABLED = ("sysbox-auto-update.timer",)  # by the administrator
 
 
 def texts() -> dict[str, str]:
@@ -172,10 +173,11 @@ def _enable() -> None:
 def _disable() -> None:
     """Stop and disable the units. Raises SystemdError."""
     with Bus.connect() as bus:
-        for unit in _ENABLED:
+        units = (*_ENABLED, *_MAY_BE_ENABLED)
+        for unit in units:
             scope.request_stop(bus, unit)
             scope.await_inactive(bus, unit)
-        _call(bus, "DisableUnitFiles", "asb", (list(_ENABLED), False))
+        _call(bus, "DisableUnitFiles", "asb", (list(units), False))
 
 
 def _call(bus: Bus, member: str, signature: str, args: tuple[object, ...]) -> None:

@@ -13,6 +13,8 @@ from lane import SYSBOX, Sysbox
 BASES = [Path("/usr/local/lib"), Path("/etc")]
 FILES = [
     "systemd/system-generators/sysbox-generator",
+    "systemd/system/sysbox-auto-update.service",
+    "systemd/system/sysbox-auto-update.timer",
     "systemd/system/sysbox-boot.service",
     "systemd/system/sysbox-firewall.service",
     "systemd/system/sysbox.slice",
@@ -40,7 +42,8 @@ def test_what_is_written_enabled_and_removed(sysbox: Sysbox, installed: list[Pat
     generator = installed[0].read_text()
     assert f'exec "{SYSBOX}" _generate "$@"' in generator
     assert os.access(installed[0], os.X_OK)
-    assert f'ExecStart="{SYSBOX}" _boot\n' in installed[1].read_text()
+    (boot,) = (one for one in installed if one.name == "sysbox-boot.service")
+    assert f'ExecStart="{SYSBOX}" _boot\n' in boot.read_text()
     for unit in ("sysbox-boot.service", "sysbox-firewall.service"):
         eventually(lambda unit=unit: is_active(unit), f"{unit} is started")  # type: ignore[misc]
         assert list(Path("/etc/systemd/system").rglob(f"*.wants/{unit}"))

@@ -41,6 +41,7 @@ COLD = (
     "sysbox.cli.commands.history", "sysbox.cli.commands.image_tree", "sysbox.cli.commands.save",
     "sysbox.cli.commands.load", "sysbox.cli.commands.system_df", "sysbox.cli.output_file",
     "sysbox.cli.commands.unit", "sysbox.cli.commands.unit_start", "sysbox.cli.unit_check",
+    "sysbox.cli.commands.auto_update", "sysbox.lifecycle.auto_update",
     "sysbox.cli.commands.unit_generate", "sysbox.cli.unit_pull",
     "sysbox.cli.request.declaration", "sysbox.cli.request.words", "sysbox.cli.request.words_limits",
     "sysbox.cli.request.words_network", "sysbox.cli.request.words_health",

@@ -10,6 +10,7 @@ from sysbox.base.errors import ImageNotFound, UsageError
 from sysbox.cli.parse import hot
 from sysbox.cli.request.spec import build
 from sysbox.cli.table.verbs import VERBS
+from sysbox.host import exists
 from sysbox.lifecycle import declared
 
 TYPE_CHECKING = False
@@ -43,7 +44,8 @@ def main(words: list[str]) -> int:
     if values.unit_file is not None:
         raise UsageError(f"{unit}: --unit-file writes a declaration, and is no flag of one")
     spec = build(values, detach=True).replace(ready=given.partition("=")[2])
-    if spec.pull in ("always", "newer") or values.platform:
+    asks = spec.pull in ("always", "newer") or values.platform
+    if asks and not exists(declared.held(unit)):
         spec = _pulls(unit, values).refresh(spec)
     try:
         return declared.start(unit, spec)

@@ -41,6 +41,13 @@ def system_unit_verbs() -> tuple[Verb, ...]:
     return (
         verb("install-units", "Put generator and units where systemd looks, after `pip install`"),
         verb("uninstall-units", "Remove what `system install-units` has written"),
+        Verb(
+            name="auto-update",
+            module="auto_update",
+            args="",
+            options="auto-update",
+            summary="Get newer images for declared containers, and go back where one does not start",
+        ),
     )
 
 
@@ -57,3 +64,15 @@ def generate_options() -> tuple[Option, ...]:
 
 def system_options() -> tuple[Option, ...]:
     return (switch("--user", "For the containers of ordinary users: not there yet"),)
+
+
+def auto_update_options() -> tuple[Option, ...]:
+    from sysbox.cli.table.registries import authfile, tls_verify
+
+    return (
+        authfile(),
+        switch("--dry-run", "Say what would be updated, and change nothing"),
+        value("--format", "TEMPLATE", "`json`, `table TEMPLATE`, or a Go template"),
+        switch("--rollback", "Go back to the old image where a new one does not start", on=True),
+        tls_verify(),
+    )

@@ -374,6 +374,7 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     **{f"secret {one}": _lazily("secret_verbs", one) for one in ("create", "ls", "rm")},
     "unit install": _lazily("unit_verbs", "install"),
     "unit generate": _lazily("unit_verbs", "generate"),
+    "auto-update": _lazily("unit_verbs", "auto_update"),
     **{f"pod {one}": _lazily("pod_verbs", one) for one in pod_verbs.HAVE_OPTIONS},
     "system units": _lazily("unit_verbs", "system"),
     "network create": _lazily("networks", "create"),

@@ -16,7 +16,7 @@ _EVERY = {
 _CONTAINER = {
     "AddDevice": "As `--device`. With `-` before it, only where the device is there.",
     "AppArmor": "`unconfined`; profiles are not there yet.",
-    "AutoUpdate": "`registry` or `local`: the label io.containers.autoupdate.",
+    "AutoUpdate": "`registry` or `local`: where sysbox-auto-update(1) looks for a newer image.",
     "CgroupsMode": "`split` or `enabled`, which are what holds: the container has a scope of its own.",
     "EnvironmentFile": "As `--env-file`. A relative path is relative to this file.",
     "Exec": "The command, instead of the image's.",
