@@ -33,7 +33,12 @@ class Declare:
         self._directory = directory
         self._image = image
 
-    def file(self, container: str = "Exec=sleep 1000", service: str = "", name: str = NAME) -> Path:
+    def file(
+        self,
+        container: str = "Exec=sleep 1000\nStopSignal=KILL",
+        service: str = "",
+        name: str = NAME,
+    ) -> Path:
         path = self._directory / f"{name}.container"
         path.write_text(
             f"[Container]\nImage={self._image}\n{container}\n[Service]\n{service}\n"
@@ -41,7 +46,9 @@ class Declare:
         )
         return path
 
-    def __call__(self, container: str = "Exec=sleep 1000", service: str = "") -> Container:
+    def __call__(
+        self, container: str = "Exec=sleep 1000\nStopSignal=KILL", service: str = ""
+    ) -> Container:
         self._sysbox("unit", "install", self.file(container, service), check=True)
         systemctl("start", SERVICE)
         return self.container()
@@ -136,7 +143,9 @@ def test_the_status_of_the_payload_is_that_of_the_service(declare: Declare) -> N
 
 def test_a_service_that_is_started_once_it_is_healthy(declare: Declare, sysbox: Sysbox) -> None:
     health = "Notify=healthy\nHealthCmd=test -e /tmp/good\nHealthInterval=100ms\nHealthRetries=1000"
-    sysbox("unit", "install", declare.file(f"Exec=sleep 1000\n{health}"), check=True)
+    sysbox(
+        "unit", "install", declare.file(f"Exec=sleep 1000\nStopSignal=KILL\n{health}"), check=True
+    )
     systemctl("start", "--no-block", SERVICE)
     eventually(declare.is_there, "the container is made")
     one = declare.container()
@@ -145,7 +154,12 @@ def test_a_service_that_is_started_once_it_is_healthy(declare: Declare, sysbox: 
     one.exec("touch", "/tmp/good")
     eventually(lambda: state() == "active", "it is healthy")
     systemctl("stop", SERVICE)
-    sysbox("unit", "install", declare.file("Exec=sleep 1000\nNotify=healthy"), check=True)
+    sysbox(
+        "unit",
+        "install",
+        declare.file("Exec=sleep 1000\nStopSignal=KILL\nNotify=healthy"),
+        check=True,
+    )
     systemctl("start", SERVICE, check=False)
     assert "Notify=healthy: the container has no health check" in journal(SERVICE)
     assert not declare.is_there()
@@ -188,12 +202,13 @@ def test_services_stop_in_the_reverse_of_their_order(
     second, mark = f"{NAME}-2.service", tmp_path / "mark"
     first = declare.file("Exec=sleep 1000\nStopSignal=KILL")
     end = f"ExecStopPost=sh -c 'systemctl is-active {SERVICE} >{mark}'"
-    settings = f"{end}\n[Unit]\nAfter={first.name}"
+    settings = f"{end}\n[Unit]\nAfter={first.name}\nRequires={first.name}"
     after = declare.file(f'Exec=sh -c "{trap}"', settings, name=f"{NAME}-2")
     sysbox("unit", "install", first, after, check=True)
     systemctl("start", SERVICE, second)
     eventually(lambda: "ready" in sysbox("logs", f"systemd-{NAME}-2").stdout, "it heeds signals")
-    systemctl("stop", SERVICE, second)
+    # not both by name: systemctl asks for one after the other, and the first may have stopped by then
+    systemctl("stop", SERVICE)
     assert mark.read_text() == "active\n"
 
 
@@ -288,7 +303,7 @@ def test_the_generator_makes_units_and_their_links(
 
 def test_a_job_is_started_once_it_has_ended(declare: Declare, sysbox: Sysbox) -> None:
     job = "Type=oneshot\nRemainAfterExit=yes"
-    sysbox("unit", "install", declare.file("Exec=sleep 1000", job), check=True)
+    sysbox("unit", "install", declare.file("Exec=sleep 1000\nStopSignal=KILL", job), check=True)
     systemctl("start", "--no-block", SERVICE)
     eventually(declare.is_there, "it runs")
     assert state() == "activating"
@@ -301,7 +316,7 @@ def test_a_job_is_started_once_it_has_ended(declare: Declare, sysbox: Sysbox) ->
     assert not declare.is_there(), "it is removed at its end, not with the service's stop"
     systemctl("stop", SERVICE)
     assert state() == "inactive"
-    sysbox("unit", "install", declare.file("Exec=sleep 1000", job), check=True)
+    sysbox("unit", "install", declare.file("Exec=sleep 1000\nStopSignal=KILL", job), check=True)
     systemctl("start", "--no-block", SERVICE)
     eventually(declare.is_there, "it runs")
     systemctl("stop", SERVICE)
@@ -310,7 +325,9 @@ def test_a_job_is_started_once_it_has_ended(declare: Declare, sysbox: Sysbox) ->
 
 def test_limits_and_the_environment_of_the_service(declare: Declare, sysbox: Sysbox) -> None:
     """Limits may be beside the image's name; EnvironmentHost= is under what the image and the file say."""
-    container = "Exec=sleep 1000\nTasksMax=33\nEnvironmentHost=yes\nEnvironment=B=file"
+    container = (
+        "Exec=sleep 1000\nStopSignal=KILL\nTasksMax=33\nEnvironmentHost=yes\nEnvironment=B=file"
+    )
     one = declare(container, "Environment=A=service B=service")
     assert one.limit("pids", "pids.max") == "33"
     found = dict(line.split("=", 1) for line in one.exec("env").splitlines() if "=" in line)
@@ -337,7 +354,9 @@ def test_a_restart_for_bad_health_is_that_of_the_file(declare: Declare) -> None:
     health = (
         "HealthCmd=test ! -e /ill\nHealthInterval=100ms\nHealthRetries=1\nHealthOnFailure=restart"
     )
-    one = declare(f"Exec=sleep 1000\n{health}", "Restart=on-failure\nRestartSec=100ms")
+    one = declare(
+        f"Exec=sleep 1000\nStopSignal=KILL\n{health}", "Restart=on-failure\nRestartSec=100ms"
+    )
     one.exec("touch", "/ill")
     eventually(lambda: systemctl("show", "-P", "NRestarts", SERVICE) == "1", "systemd restarts it")
 
