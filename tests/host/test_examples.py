@@ -214,3 +214,18 @@ def test_the_files_are_what_they_are_said_to_be(examples: Examples) -> None:
     for name in names:
         files = [one for one in (ROOT / name).iterdir() if one.is_file()]
         assert examples.sysbox("unit", "check", *files, check=True).stderr == ""
+
+
+def test_a_site_that_sleeps(examples: Examples) -> None:
+    """Nobody, no container; a connection starts it, and it stops when it has been idle."""
+    idle = examples.directory / "idle-site" / "idle-site.container.d"
+    idle.mkdir()
+    (idle / "sooner.conf").write_text("[Container]\nIdleStop=1\n")
+    examples.install("idle-site")
+    systemctl("start", "idle-site.socket")
+    for _ in range(2):
+        assert not examples.pid("idle-site")
+        assert "asleep a moment ago" in fetched("http://127.0.0.1:8083/")
+        assert active("idle-site")
+        eventually(lambda: not active("idle-site"), "it stops when nobody is there")
+    assert active("idle-site.socket")
