@@ -1,4 +1,7 @@
-"""Embedded hosts on the network of another host: one packet filter, and nobody's rules are lost."""
+"""Embedded hosts on the network of another host: one packet filter, and nobody's rules are lost.
+
+The name puts it first: after most of the lane, a published port of this host was left or did not answer.
+"""
 
 from __future__ import annotations
 
