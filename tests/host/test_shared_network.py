@@ -1,6 +1,6 @@
 """Embedded hosts on the network of another host: one packet filter, and nobody's rules are lost.
 
-The name puts it first: after most of the lane, a published port of this host was left or did not answer.
+tools/test-host.sh runs it first: after most of the lane, a published port was left or did not answer.
 """
 
 from __future__ import annotations
