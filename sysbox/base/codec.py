@@ -123,6 +123,13 @@ def loads(text: bytes | str, what: str) -> Any:
     return value
 
 
+def take_format(values: Any, where: str, newest: int) -> None:
+    """Take the number of a file's format out of its values; absent is 1. Raises FormatError."""
+    number = values.pop("format", 1) if type(values) is dict else 1
+    if type(number) is not int or not 1 <= number <= newest:
+        raise FormatError(f"{where}.format: must be a number from 1 to {newest}")
+
+
 def dumps(value: Any) -> bytes:
     """Compact JSON with sorted keys, ASCII only, and a newline."""
     return ("".join(_encode(value, 0)) + "\n").encode("ascii")

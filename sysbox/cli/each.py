@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from sysbox.base import program
 from sysbox.base.errors import SysboxError
-from sysbox.cli.output import line, report
+from sysbox.cli.output import line, print_inspect, report
 from sysbox.container import store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 FAILED_ONE = 1  # docker's status when one of several containers failed
 
@@ -35,4 +36,18 @@ def each(
         else:
             if done:
                 done(word)
+    return status
+
+
+def inspect_each(
+    words: list[str], describe: Callable[[str], dict[str, Any]], format: str | None
+) -> int:
+    """Print what `describe` says of each word as docker's `inspect` does; returns the exit status.
+
+    Those that are found are printed whatever became of the others: `[]` where there are none.
+    """
+    found: list[dict[str, Any]] = []
+    status = each(words, lambda word: found.append(describe(word)))
+    if found or not format:
+        print_inspect(found, format)
     return status

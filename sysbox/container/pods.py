@@ -172,9 +172,7 @@ def load(name: str) -> Pod:
         raise NotFound(f"no such pod: {name}", hint="`sysbox pod ps` lists them")
     try:
         values = codec.loads(data, path)
-        number = values.pop("format", 1) if type(values) is dict else 1
-        if type(number) is not int or not 1 <= number <= FORMAT:
-            raise FormatError(f"{path}.format: must be a number from 1 to {FORMAT}")
+        codec.take_format(values, path, FORMAT)
         pod = Pod.from_data(values, path)
     except (ValueError, FormatError) as error:
         hint = f"`sysbox pod rm --force {name}` removes it"

@@ -133,9 +133,7 @@ def load(name: str) -> Secret:
         if data is None:
             raise NotFound(f"no such secret: {name}", hint=_hint(name))
         values = codec.loads(data, path)
-        number = values.pop("format", 1) if type(values) is dict else 1
-        if type(number) is not int or not 1 <= number <= FORMAT:
-            raise FormatError(f"{path}.format: must be a number from 1 to {FORMAT}")
+        codec.take_format(values, path, FORMAT)
         secret = Secret.from_data(values, path)
         if secret.name != name:
             raise FormatError(f"{path}.name: must be {name}")

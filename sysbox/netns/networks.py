@@ -172,9 +172,7 @@ def from_file(data: bytes, where: str, name: str) -> Network:
         hint = "repair it where that file comes from"
     try:
         values = codec.loads(data, where)
-        number = values.pop("format", 1) if type(values) is dict else 1
-        if type(number) is not int or not 1 <= number <= FORMAT:
-            raise FormatError(f"{where}.format: must be a number from 1 to {FORMAT}")
+        codec.take_format(values, where, FORMAT)
         network = Network.from_data(values, where)
         if network.name != name or not is_id(network.id):
             raise FormatError(f"{where}.name: must be {name}")

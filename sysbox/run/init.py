@@ -123,7 +123,7 @@ def main(
         directory = tree.directory(plan.process.workdir, what="working directory")
         if plan.process.hostname:
             _sys.sethostname(plan.process.hostname)
-        _set_sysctls(procfs, plan.process.sysctls)
+        set_sysctls(procfs, plan.process.sysctls)
 
         phase = "process"
         who = resolve_user(root, procfs, plan.process)
@@ -198,7 +198,7 @@ def _environment(plan: ProcessPlan, who: Identity, private: Private | None) -> t
     return environment.build_env(plan.image_env, env, who.home, plan.hostname, plan.tty)
 
 
-def _set_sysctls(procfs: int, settings: tuple[tuple[str, str], ...]) -> None:
+def set_sysctls(procfs: int, settings: tuple[tuple[str, str], ...]) -> None:
     """Write sysctls; `procfs` was opened before any mount of the container was made."""
     for path, value in settings:
         if path == "kernel/domainname":

@@ -19,14 +19,14 @@ import posix
 from sysbox.base.errors import FAILED, KernelError
 from sysbox.base.files import make_private
 from sysbox.base.frozen import Frozen
-from sysbox.linux import _sys, mount, namespace, process, sysctl, userns
+from sysbox.linux import _sys, mount, namespace, process, userns
 from sysbox.linux.userns import IdMap
 from sysbox.netns import links
 from sysbox.netns.topology import NetPlan
 from sysbox.run import helper
 from sysbox.run.handshake import BORN, PROCEED, SCOPED, UNSHARED, WAITING, Channel
+from sysbox.run.init import set_sysctls
 from sysbox.run.parent import destroy
-from sysbox.security.sysctls import OPTIONAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -215,12 +215,4 @@ def _make(spaces: Spaces) -> None:
         if spaces.domainname:
             _sys.setdomainname(spaces.domainname)
     procfs = mount.open_procfs()
-    for path, value in spaces.sysctls:
-        if path == "kernel/domainname":
-            _sys.setdomainname(value)  # the file is for root of the host's user namespace only
-            continue
-        try:
-            sysctl.write(procfs, path, value)
-        except KernelError as error:
-            if error.errno != errno.ENOENT or path not in OPTIONAL:
-                raise
+    set_sysctls(procfs, spaces.sysctls)

@@ -9,14 +9,12 @@ import http.server
 import os
 import stat
 import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builds import Builds
+from builds import Builds, answering
 from lane import SYSBOX, Sysbox
 
 from sysbox.base.paths import IMAGES, RUN
@@ -150,21 +148,8 @@ class _Hostile(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"short")
 
 
-@contextmanager
-def hostile_server() -> Iterator[str]:
-    """Its address."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hostile) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def test_a_hostile_web_server(build: Builds) -> None:
-    with hostile_server() as address:
+    with answering(_Hostile) as address:
         for path, error in (
             ("file", "is not a URL of http or https"),
             ("circle", "go round in a circle"),

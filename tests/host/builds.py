@@ -7,8 +7,8 @@ import http.server
 import json
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +116,14 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         """Nothing."""
 
 
-@contextmanager
-def serving(directory: Path) -> Iterator[str]:
+def serving(directory: Path) -> AbstractContextManager[str]:
     """The address of a web server with the files of a directory."""
-    handler = functools.partial(_Quiet, directory=str(directory))
+    return answering(functools.partial(_Quiet, directory=str(directory)))
+
+
+@contextmanager
+def answering(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a web server with this handler."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

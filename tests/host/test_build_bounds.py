@@ -6,14 +6,12 @@ import hashlib
 import http.server
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builds import Builds, cleaned, configured
+from builds import Builds, answering, cleaned, configured
 from containers import eventually
 from lane import SYSBOX, TIMEOUT, Sysbox
 
@@ -157,24 +155,11 @@ class _Endless(http.server.BaseHTTPRequestHandler):
             pass  # the client has gone
 
 
-@contextmanager
-def endless() -> Iterator[str]:
-    """Its address."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Endless) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.mark.usefixtures("tight")
 def test_an_address_without_end(build: Builds) -> None:
     """The bound is that of sysbox.conf, for ADD and for a context; nothing is left."""
     before = allocated(IMAGES)
-    with endless() as address:
+    with answering(_Endless) as address:
         build.write(f"FROM busybox:test\nADD {address}/file /x\n")
         error = build.fails()
         assert f"Containerfile:2:1: ADD: {address}/file: more than 4194304 bytes" in error

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sysbox.base.errors import NotFound, Unsupported, UsageError
-from sysbox.cli.each import FAILED_ONE, each
-from sysbox.cli.output import emit, line, print_inspect, print_list
+from sysbox.cli.each import FAILED_ONE, each, inspect_each
+from sysbox.cli.output import emit, line, print_list
 from sysbox.docker import network as shown
 from sysbox.lifecycle import network as lifecycle
 from sysbox.lifecycle import network_look
@@ -136,11 +136,7 @@ def _found(word: str) -> Network:
 
 
 def _inspect(values: Values) -> int:
-    found: list[dict[str, Any]] = []
-    status = each(values.network, lambda word: found.append(shown.describe(_found(word))))
-    if found or not values.format:
-        print_inspect(found, values.format)
-    return status
+    return inspect_each(values.network, lambda word: shown.describe(_found(word)), values.format)
 
 
 def _exists(values: Values) -> int:

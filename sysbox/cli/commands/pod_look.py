@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sysbox.base.errors import UsageError
-from sysbox.cli.each import each
-from sysbox.cli.output import print_inspect, print_list, warn
+from sysbox.cli.each import inspect_each
+from sysbox.cli.output import print_list, warn
 from sysbox.container import pods
 from sysbox.docker import pod as shown
 from sysbox.lifecycle.repair import repaired
@@ -80,10 +80,7 @@ def _matches(seen: Seen, wanted: dict[str, list[str]]) -> bool:
 
 
 def _inspect(values: Values) -> int:
-    found: list[dict[str, Any]] = []
-    status = each(
-        values.pod, lambda word: found.append(shown.describe(shown.see(pods.find(word), repaired)))
-    )
-    if found or not values.format:
-        print_inspect(found, values.format)
-    return status
+    def describe(word: str) -> dict[str, Any]:
+        return shown.describe(shown.see(pods.find(word), repaired))
+
+    return inspect_each(values.pod, describe, values.format)

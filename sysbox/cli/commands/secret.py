@@ -5,8 +5,8 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.errors import FormatError, NotFound, Unsupported, UsageError
-from sysbox.cli.each import each
-from sysbox.cli.output import line, note, print_inspect, print_list, warn
+from sysbox.cli.each import each, inspect_each
+from sysbox.cli.output import line, note, print_list, warn
 from sysbox.cli.request import secret_value
 from sysbox.container import secrets
 from sysbox.docker import secret
@@ -17,7 +17,6 @@ from sysbox.parse.secrets import check_secret
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from sysbox.cli.table.options import Values
     from sysbox.container.secrets import Secret
@@ -81,11 +80,7 @@ def _matches(one: Secret, wanted: list[tuple[str, str]]) -> bool:
 
 
 def _inspect(values: Values) -> int:
-    found: list[dict[str, Any]] = []
-    status = each(values.secret, lambda name: found.append(secret.describe(name)))
-    if found or not values.format:
-        print_inspect(found, values.format)
-    return status
+    return inspect_each(values.secret, secret.describe, values.format)
 
 
 def _remove(values: Values) -> int:

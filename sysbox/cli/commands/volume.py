@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sysbox.base.errors import Conflict, NotFound, Unsupported, UsageError
-from sysbox.cli.each import each
-from sysbox.cli.output import emit, line, print_inspect, print_list
+from sysbox.cli.each import each, inspect_each
+from sysbox.cli.output import emit, line, print_list
 from sysbox.container import events
 from sysbox.docker import volume
 from sysbox.fs import volume_options, volumes
@@ -128,11 +128,7 @@ def _matches(name: str, users: dict[str, list[str]], wanted: dict[str, list[str]
 
 
 def _inspect(values: Values) -> int:
-    found: list[dict[str, Any]] = []
-    status = each(values.volume, lambda name: found.append(volume.describe(name)))
-    if found or not values.format:
-        print_inspect(found, values.format)
-    return status
+    return inspect_each(values.volume, volume.describe, values.format)
 
 
 def _remove(values: Values) -> int:
