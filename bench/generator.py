@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hardware import load
@@ -58,8 +60,8 @@ def main() -> None:
     before = load()
     with tempfile.TemporaryDirectory() as directory:
         root = asked.root or debian(Path(directory) / "root")
-        declare(root)
-        times = measured(Path(directory), root, asked.runs)
+        with declared(root):
+            times = measured(Path(directory), root, asked.runs)
     print(report(times, asked.runs, before))
 
 
@@ -70,7 +72,8 @@ def debian(root: Path) -> Path:
     return root
 
 
-def declare(root: Path) -> None:
+@contextmanager
+def declared(root: Path) -> Iterator[None]:
     """Write the files where both look: the mount namespace is this process's own."""
     mount("-t", "tmpfs", "declared", "/etc/containers")
     DECLARED.mkdir(parents=True)
@@ -84,6 +87,10 @@ def declare(root: Path) -> None:
     for name in ("lib", "lib64"):  # a package that is not unpacked makes these
         if not (root / name).exists():
             (root / name).symlink_to(f"usr/{name}")
+    try:
+        yield
+    finally:  # a mount point cannot be removed
+        subprocess.run(["/usr/bin/umount", inside], check=True)
 
 
 def mount(*words: str) -> None:

@@ -28,7 +28,11 @@ SERVER = ("httpd", "-f", "-p", "80", "-h", "/etc")
 PATIENCE = 60.0  # seconds
 _STEP = 0.001
 LONG = 3600  # seconds without a connection, of what ends only when this program says so
-UNIT = f"""[Container]
+# more starts a second than the limit of such a service allows
+UNIT = f"""[Unit]
+StartLimitIntervalSec=0
+
+[Container]
 Image={IMAGE}
 ListenStream=127.0.0.1:{PORT}
 ProxyPort=80
