@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.frozen import Frozen
+from sysbox.linux import lsm
 
 _MAX = 1 << 20
 _UNIFIED = "/sys/fs/cgroup/unified"
@@ -68,8 +69,8 @@ def _probe_host() -> HostFacts:
         effective_uid=posix.geteuid(),
         cpus=read_text("/sys/devices/system/cpu/online").strip() or "0",
         memory_nodes=read_text("/sys/devices/system/node/online").strip() or "0",
-        selinux=exists("/sys/fs/selinux/enforce"),
-        apparmor=read_text("/sys/module/apparmor/parameters/enabled").startswith("Y"),
+        selinux=lsm.has_selinux(),
+        apparmor=lsm.has_apparmor(),
         unified=_UNIFIED if mode == "v1" and exists(f"{_UNIFIED}/cgroup.procs") else "",
         cgroup2_flags=cgroup2_flags(mounts),
         huge_pages=_huge_pages(),

@@ -10,7 +10,7 @@ from sysbox.base import paths
 from sysbox.base.errors import NotFound, SysboxError, Unsupported
 from sysbox.cli.doctor.check import MISSING, Check, needed, useful
 from sysbox.host import exists, read_text
-from sysbox.linux import _sys, mount, namespace, process
+from sysbox.linux import _sys, lsm, mount, namespace, process
 from sysbox.linux.child import why_not
 from sysbox.netns import firewall_mark, host_firewall, port_filter, shaping
 from sysbox.netns import rtnetlink as rt
@@ -145,13 +145,12 @@ def _own_programs() -> list[Check]:
 
 def security(facts: HostFacts) -> list[Check]:
     """What confines a container besides namespaces."""
-    modules = read_text("/sys/kernel/security/lsm").strip()
-    enforcing = read_text("/sys/fs/selinux/enforce").strip()
+    modules = ", ".join(lsm.active())
     return [
         useful("security", "seccomp",
                "" if "Seccomp:" in read_text("/proc/self/status") else "not in this kernel"),
         useful("security", "SELinux", "" if facts.selinux else "not active",
-               "enforcing" if enforcing == "1" else "permissive"),
+               "enforcing" if lsm.is_enforcing() else "permissive"),
         useful("security", "AppArmor", "" if facts.apparmor else "not active"),
         useful("security", "modules", "" if modules else "securityfs is not mounted", modules),
     ]  # fmt: skip

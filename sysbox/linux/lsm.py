@@ -1,0 +1,118 @@
+"""Which security modules the kernel runs, and the label that the next execve takes.
+
+Linux kernel: Documentation/admin-guide/LSM/; the files of a process: proc_pid_attr(5). An attribute is
+written by the process that opened it, for itself alone; a child inherits what its parent has written.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import posix
+
+from sysbox.base.errors import KernelError
+from sysbox.linux import _sys, mount
+
+SELINUX = "selinux"
+APPARMOR = "apparmor"
+SELINUXFS = "/sys/fs/selinux"
+_LIST = "/sys/kernel/security/lsm"
+_APPARMOR = "/sys/module/apparmor/parameters/enabled"
+_MAX = 4096  # bytes: more than any of these files has
+
+
+def active() -> tuple[str, ...]:
+    """The names of the security modules, in the order in which the kernel asks them.
+
+    Where securityfs is not mounted, only those of SELinux and AppArmor that are there.
+    """
+    if names := _read(_LIST):
+        return tuple(names.split(","))
+    found = ((SELINUX, has_selinux()), (APPARMOR, has_apparmor()))
+    return tuple(name for name, there in found if there)
+
+
+def has_selinux() -> bool:
+    """Whether SELinux has a policy: its file system is mounted where it belongs. One stat(2)."""
+    try:
+        posix.stat(f"{SELINUXFS}/enforce")
+    except OSError:
+        return False
+    return True
+
+
+def is_enforcing() -> bool:
+    """Whether SELinux denies, and does not only log."""
+    return _read(f"{SELINUXFS}/enforce") == "1"
+
+
+def is_known(label: str) -> bool:
+    """Whether SELinux's loaded policy has a label; where that cannot be asked, the kernel tells later."""
+    try:
+        fd = posix.open(f"{SELINUXFS}/context", posix.O_RDWR | posix.O_CLOEXEC)
+        try:
+            posix.write(fd, label.encode("utf-8", "surrogateescape"))
+        finally:
+            posix.close(fd)
+    except OSError as error:
+        return error.errno != _errno.EINVAL
+    return True
+
+
+def has_apparmor() -> bool:
+    """Whether AppArmor is on. One open(2)."""
+    return _read(_APPARMOR) == "Y"
+
+
+def open_exec_label(procfs: int, module: str) -> int:
+    """A descriptor of this thread's attribute from which the next execve(2) takes its label or profile.
+
+    `procfs` is the host's, `module` SELINUX or APPARMOR. A fork keeps what was written, and execve(2) clears
+    it. Raises KernelError.
+    """
+    if module == APPARMOR:
+        try:
+            return open_attribute(procfs, "apparmor/exec")
+        except KernelError as error:
+            if error.errno != _errno.ENOENT:  # before Linux 5.8
+                raise
+    return open_attribute(procfs, "exec")
+
+
+def open_attribute(procfs: int, name: str) -> int:
+    """A descriptor for writing attr/`name` of this thread.
+
+    Whatever is mounted over it in a container, and however its /proc was made, this is a file of the kernel:
+    a label that went into another one would be lost (CVE-2019-16884, CVE-2025-52881). Raises KernelError.
+    """
+    path = f"thread-self/attr/{name}"
+    fd = mount.open_beneath(procfs, path, posix.O_WRONLY | posix.O_CLOEXEC)
+    if _sys.fstatfs_type(fd) != mount.PROC_SUPER_MAGIC:
+        posix.close(fd)
+        raise KernelError("open", f"/proc/{path}", _errno.ENODEV)
+    return fd
+
+
+def write(fd: int, label: str) -> None:
+    """Write a label to an attribute; "" takes back what was written.
+
+    Raises KernelError: EINVAL for a label that the policy does not have, EACCES where the policy forbids it.
+    """
+    try:
+        # one byte at least: nothing happens when none is written
+        posix.write(fd, label.encode("utf-8", "surrogateescape") or b"\n")
+    except OSError as error:
+        raise KernelError.of("set the label", label, error) from None
+
+
+def _read(path: str) -> str:
+    """The text of a small file of the kernel's, without the newline; "" where it cannot be read."""
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return posix.read(fd, _MAX).decode("ascii", "replace").strip()
+    except OSError:
+        return ""
+    finally:
+        posix.close(fd)
