@@ -56,23 +56,30 @@ def _resolve(words: list[str]) -> int:
 
 
 def _generate(words: list[str]) -> int:
-    """systemd.generator(7): three directories, of which the first is for units that others override."""
+    """systemd.generator(7): the directories for units that others override, that override others, last."""
     from sysbox.base import program
-    from sysbox.cli.output import note, one_line
+    from sysbox.base.errors import SysboxError
+    from sysbox.cli.output import note, one_line, warn
+    from sysbox.lifecycle import unit_makers
     from sysbox.units import serviceplan
     from sysbox.units.quadlet import generate, sources
 
     if len(words) != 3:
         raise UsageError("_generate: three directories must be given")
     skipped: list[str] = []
-    found = sources.find(generate.directories(), skipped)
-    made = generate.generate(found, serviceplan.program_word(program.launcher))
-    for error in (*skipped, *made.errors):
-        note(one_line(error))
+    takes = False
     try:
-        generate.write(made, words[0])
+        takes = unit_makers.takes_podmans()
+    except SysboxError as error:
+        warn(error)
+    found = sources.find(generate.directories(takes_podmans=takes), skipped)
+    made = generate.generate(found, serviceplan.program_word(program.launcher))
+    for text in (*skipped, *made.errors):
+        note(one_line(text))
+    try:
+        generate.write(made, words[0], words[1])
     except OSError as error:
-        note(f"cannot write below {words[0]}: {error.strerror}")
+        note(f"cannot write below {words[0]} or {words[1]}: {error.strerror}")
         return 1
     return 0
 

@@ -121,7 +121,7 @@ def _check_words(service: Service) -> None:
         what = f"has no flag {unknown[0]}" if unknown else "does not accept its flags"
         hint = did_you_mean(unknown[0], known) if unknown else ""
         raise FormatError(
-            f"{service.source.path}: `sysbox {verb.name}` {what}", hint=hint
+            f"{_argument(service, (*unknown, '')[0])}: `sysbox {verb.name}` {what}", hint=hint
         ) from None
     except SysboxError as error:
         raise FormatError(
@@ -129,13 +129,22 @@ def _check_words(service: Service) -> None:
         ) from None
 
 
+def _argument(service: Service, flag: str) -> str:
+    """The place of the PodmanArgs= that has a flag, else the file."""
+    for one in service.source.assignments:
+        if flag and one.key == "PodmanArgs" and flag in one.value:
+            return f"{one.file}:{one.line}: PodmanArgs="
+    return service.source.path
+
+
 def _check_image(service: Service, values: Values) -> None:
     """Raises FormatError where PodmanArgs= has more than flags: its first word would be the image."""
     if values.dry_run or values.unit_file is not None:
         raise FormatError(f"{service.source.path}: --dry-run and --unit-file start no container")
     if values.image != _expanded(service.image):
+        where = _argument(service, values.image) if values.image else service.source.path
         raise FormatError(
-            f"{service.source.path}: PodmanArgs=: {values.image!r} would be the image",
+            f"{where}: {values.image!r} would be the image",
             hint="only flags, with their values, may be there",
         )
 

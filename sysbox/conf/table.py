@@ -65,6 +65,12 @@ def _ports(text: str, flag: str) -> str:
     return text
 
 
+def _makers(text: str, flag: str) -> str:
+    if text not in ("podman", "sysbox"):
+        bad(flag, text, "neither of both", "podman or sysbox")
+    return text
+
+
 def _files(text: str, flag: str) -> int:
     return parse_int(text, flag, 1, 1 << 40)
 
@@ -131,6 +137,12 @@ KEYS = (
         section="Build", name="FetchSize", field="fetch_size", parse=_size, default="8g",
         help="How many bytes a build takes of one URL, of a git repository, or of a context on standard"
         " input.",
+    ),
+    Key(
+        section="Units", name="PodmanFiles", field="podman_files", parse=_makers, default="podman",
+        help="Whose generator makes units of the files in podman's directories, such as"
+        " /etc/containers/systemd, where podman's is installed: podman or sysbox. Without podman's"
+        " generator sysbox's does so in any case.",
     ),
 )  # fmt: skip
 # section -> name -> key

@@ -27,6 +27,7 @@ class Settings(Frozen):
     pids_limit: int | None = None  # -1 is no limit; None leaves systemd's DefaultTasksMax=
     context_files: int = 1_000_000  # that one instruction of a build copies of a context, at most
     fetch_size: int = 8 << 30  # bytes that a build takes of one URL, at most
+    podman_files: str = "podman"  # podman, sysbox: whose generator makes units of podman's files
 
 
 def is_there(path: str) -> bool:

@@ -7,7 +7,6 @@ has changed is not overwritten.
 
 from __future__ import annotations
 
-import _stat
 import posix
 
 from sysbox import scope
@@ -19,7 +18,7 @@ from sysbox.host import exists
 from sysbox.units import serviceplan, syntax
 from sysbox.units.bus import Bus
 from sysbox.units.listing import list_units
-from sysbox.units.quadlet import convert, sources, units
+from sysbox.units.quadlet import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,56 +45,10 @@ class Installed(Frozen):
     unit: str
     source: str  # the path of the declaration
     edited: bool  # its text is not the one that was written
+    declared_by: str = (
+        ""  # what it is installed and removed with: as source, of a `.socket` its container's
+    )
     text: str = ""
-
-
-def made(paths: Iterable[str]) -> list[Service]:
-    """The units of declarations; what they refer to is beside them, or where declarations are."""
-    given = [_source(path) for path in paths]
-    beside = dict.fromkeys(one.path.rpartition("/")[0] for one in given)
-    owners = {0, posix.geteuid(), *(_owner(one.path) for one in given)}
-    for one in given:
-        for path in _of_others(one, owners):
-            raise FormatError(
-                f"{path}: it is not of the owner of {one.path}, nor of root",
-                hint="anyone may have put it there: remove it, or move the declaration elsewhere",
-            )
-    known = {
-        one.name: one
-        for one in sources.find(beside=beside)
-        if one.path.rpartition("/")[0] not in beside or not _of_others(one, owners)
-    }
-    declared = units.Declared({**known, **{one.name: one for one in given}}.values())
-    services = [unit for one in given for unit in convert.units_of(one, declared, launcher())]
-    return list(units.one_each(services))
-
-
-def _of_others(source: sources.Source, owners: set[int]) -> list[str]:
-    """The file and its drop-in directories that others have made: in /tmp, anyone may."""
-    files = {file for _, file, _ in source.sections} - {source.path}
-    paths = {source.path, *(file.rpartition("/")[0] for file in files)}
-    return sorted(path for path in paths if _owner(path) not in owners)
-
-
-def _owner(path: str) -> int:
-    """The uid of the owner of a file, of a link itself; -1 if it is gone, or a directory for everyone."""
-    try:
-        status = posix.lstat(path)
-    except OSError:
-        return -1
-    if _stat.S_ISDIR(status.st_mode) and status.st_mode & 0o002:
-        return -1
-    return status.st_uid
-
-
-def _source(path: str) -> sources.Source:
-    full = path if path.startswith("/") else f"{posix.getcwd()}/{path}"
-    if not sources.is_declaration(full.rpartition("/")[2]):
-        kinds = ", ".join(f".{kind}" for kind in sources.KINDS[:6])
-        raise FormatError(
-            f"{path}: not the name of a declaration", hint=f"one that ends in {kinds}"
-        )
-    return sources.read(full)
 
 
 def launcher() -> str:
@@ -115,17 +68,21 @@ def checked(service: Service) -> Service:
 def text_of(service: Service) -> str:
     """The file that `install` writes."""
     body = units.text(service, launcher(), install=True)
-    return body + "\n" + syntax.dump([(_SECTION, [("Digest", _digest(body))])])
+    own = [("Digest", _digest(body))]
+    if service.declared_by:
+        own.append(("DeclaredBy", syntax.escape_specifiers(service.declared_by)))
+    return body + "\n" + syntax.dump([(_SECTION, own)])
 
 
 def install(services: Iterable[Service], *, force: bool = False) -> None:
     """Write the files, all or none, and have systemd read them. Raises Conflict, FormatError, KernelError."""
     services = list(services)
     texts = {checked(one).unit: text_of(one) for one in services}
-    before = [one for one in installed() if one.source in {each.source.path for each in services}]
+    declared = {one.declared_by or one.source.path for one in services}
+    before = [one for one in installed() if one.declared_by in declared]
     if not force:
-        for unit in texts:
-            _check_free(unit)
+        for one in services:
+            _check_free(one.unit, one.source.path)
     for unit, text in texts.items():
         write_file(
             f"{DIRECTORY}/{unit}", text.encode("utf-8", "surrogateescape"), 0o644, durable=True
@@ -137,8 +94,8 @@ def install(services: Iterable[Service], *, force: bool = False) -> None:
     _reload()
 
 
-def _check_free(unit: str) -> None:
-    """Raises Conflict for a unit that was edited, or is not of sysbox."""
+def _check_free(unit: str, source: str) -> None:
+    """Raises Conflict for a unit that was edited, or is not of sysbox or not made of the file `source`."""
     found = _read(unit)
     if found is None:
         for directory in _OTHERS:
@@ -153,6 +110,11 @@ def _check_free(unit: str) -> None:
             f"{DIRECTORY}/{unit} {what}",
             hint="--force replaces it; `systemctl edit` makes a drop-in",
         )
+    elif found.source != source and exists(found.source):
+        raise Conflict(
+            f"{unit} was made of {found.source}",
+            hint="ServiceName= gives the service another name; --force replaces it",
+        )
 
 
 def uninstall(unit: str, *, force: bool = False) -> set[str]:
@@ -161,7 +123,7 @@ def uninstall(unit: str, *, force: bool = False) -> set[str]:
     Raises NotFound, Conflict.
     """
     first = find(unit)
-    found = [one for one in installed() if one.source == first.source]
+    found = [one for one in installed() if one.declared_by == first.declared_by]
     for one in found:
         if one.edited and not force:
             raise Conflict(f"{DIRECTORY}/{one.unit} was edited", hint="--force removes it")
@@ -248,8 +210,13 @@ def _read(unit: str) -> Installed | None:
     body, _, _ = text.partition(f"[{_SECTION}]")
     digest = keys.get((_SECTION, "Digest"))
     source = syntax.unescape_specifiers(keys.get(("Unit", "SourcePath"), ""))
+    container = syntax.unescape_specifiers(keys.get((_SECTION, "DeclaredBy"), ""))
     return Installed(
-        unit=unit, source=source if digest else "", edited=_digest(body) != digest, text=text
+        unit=unit,
+        source=source if digest else "",
+        edited=_digest(body) != digest,
+        declared_by=container or source,
+        text=text,
     )
 
 

@@ -31,6 +31,7 @@ _WRITTEN = {
     "\\": "\\\\", '"': '\\"', "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r",
     "\t": "\\t", "\v": "\\v",
 }  # fmt: skip
+MAX_ERRORS = 50  # of one file that are of use to its author
 _VALID = "as in [Section] or Key=value; a comment begins with # or ;"
 
 
@@ -56,10 +57,11 @@ def entries(text: str) -> Iterator[Entry]:
             return
 
 
-def read(text: str, where: str) -> list[Entry]:
+def read(text: str, where: str, wrong: list[FormatError] | None = None) -> list[Entry]:
     """The headers and assignments of sysbox's own file `where`: what systemd would skip is an error.
 
-    Raises FormatError, which names file, line, reason and the valid form.
+    Raises FormatError, which names file, line, reason and the valid form. With `wrong` errors are put there
+    and their lines skipped, up to MAX_ERRORS: the rest of the file is not read then.
     """
     found = []
     for line, entry, problem in _parsed(text):
@@ -69,7 +71,12 @@ def read(text: str, where: str) -> list[Entry]:
             else:
                 problem = "stands before the first section"
         if problem:
-            raise FormatError(f"{where}:{line}: the line {problem}", hint=_VALID)
+            error = FormatError(f"{where}:{line}: the line {problem}", hint=_VALID)
+            if wrong is None:
+                raise error
+            wrong.append(error)
+            if len(wrong) == MAX_ERRORS:
+                break
     return found
 
 

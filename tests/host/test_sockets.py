@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -79,6 +80,50 @@ def test_the_payload_gets_the_sockets(declare: Declare, sysbox: Sysbox, init: st
     systemctl("start", SERVICE)
     assert systemctl("show", "-P", "ActiveState", SOCKET) == "active"
     assert answer() == told
+
+
+@pytest.mark.parametrize("way", ["installed", "generated"])
+def test_a_socket_file_beside_the_container(
+    declare: Declare, sysbox: Sysbox, tmp_path: Path, way: str
+) -> None:
+    """The payload gets the descriptors as with ListenStream= of its own."""
+    directory = tmp_path if way == "installed" else Path("/run/sysbox/units")
+    server = f"Volume={tmp_path}/server.py:/server.py:ro\nExec=python3 /server.py"
+    file = declare.file(f"{server}\nStopSignal=KILL")
+    text = f"[Socket]\nListenStream=127.0.0.1:{PORT}\nFileDescriptorName=own\n"
+    try:
+        directory.mkdir(exist_ok=True)
+        (directory / SOCKET).write_text(text)
+        if way == "installed":
+            made = sysbox("unit", "install", file, check=True).stdout.split()
+            assert made == [SERVICE, SOCKET]
+            assert systemctl("is-enabled", SERVICE, check=False) == "disabled", "it is its own"
+        else:
+            shutil.move(file, directory)
+            systemctl("daemon-reload")
+            assert systemctl("show", "-P", "UnitFileState", SOCKET) == "generated"
+        assert sysbox("unit", "check", directory / SOCKET, check=True).stdout.splitlines() == [
+            f"{directory}/{file.name}: {SERVICE}",
+            f"{directory}/{SOCKET}: {SOCKET}",
+        ]
+        systemctl("start", SOCKET)
+        told = repr((True, "own", [0, 1, 2, 3], [("127.0.0.1", PORT)]))
+        assert answer() == told
+        os.kill(declare.container().pid, signal.SIGKILL)
+        eventually(lambda: state() == "failed", "it has ended")
+        assert answer() == told
+        systemctl("stop", SOCKET)
+        assert state() == "inactive"
+        systemctl("start", SERVICE)
+        assert answer() == told, "started by hand it has them too"
+        if way == "installed":
+            assert sysbox("unit", "uninstall", SERVICE, check=True).stdout == f"{SERVICE}\n"
+            assert not list(Path("/etc/systemd/system").rglob(f"{NAME}*"))
+    finally:
+        if way == "generated":
+            systemctl("stop", SOCKET, SERVICE, check=False)
+            shutil.rmtree(directory)
+            systemctl("daemon-reload")
 
 
 def test_what_is_installed_is_removed_together(declare: Declare, sysbox: Sysbox) -> None:

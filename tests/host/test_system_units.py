@@ -70,17 +70,22 @@ def test_what_others_have_written_stays(sysbox: Sysbox, installed: list[Path]) -
     assert "not there yet" in sysbox("system", "install-units", "--user").stderr
 
 
-def test_who_makes_units_of_podmans_files(sysbox: Sysbox, tmp_path: Path) -> None:
-    """A mask of podman's generator says that sysbox does."""
+def test_who_makes_units_of_podmans_files(sysbox: Sysbox) -> None:
+    """Podman's generator, unless sysbox.conf says otherwise; sysbox's where podman's is masked."""
     directory = Path("/run/containers/systemd")
     declared = directory / "podmans-test.container"
     generator = Path("/run/systemd/system-generators/podman-system-generator")
+    unit, theirs = (
+        "podmans-test.service",
+        "[Unit]\\nDescription=theirs\\n[Service]\\nExecStart=true\\n",
+    )
+    own = Path("/etc/sysbox/sysbox.conf.d/podmans-test.conf")
     masked = generator.is_symlink()
     directory.mkdir(parents=True, exist_ok=True)
     generator.unlink(missing_ok=True)
     declared.write_text("[Container]\nImage=x\n")
     try:
-        generator.write_text("#!/bin/sh\n")
+        generator.write_text(f"#!/bin/sh\nprintf '{theirs}' >$1/{unit}\n")
         generator.chmod(0o755)
         assert (
             f"{generator} makes a unit of it"
@@ -88,14 +93,29 @@ def test_who_makes_units_of_podmans_files(sysbox: Sysbox, tmp_path: Path) -> Non
         )
         assert f"{generator} makes units of 1 file" in sysbox("doctor").stdout
         systemctl("daemon-reload")
-        assert systemctl("show", "-P", "LoadState", "podmans-test.service") == "not-found"
+        assert systemctl("show", "-P", "Description", unit) == "theirs"
+        own.parent.mkdir(exist_ok=True)
+        own.write_text("[Units]\nPodmanFiles=sysbox\n")
+        assert "sysbox makes a unit of it" in sysbox("unit", "check", declared, check=True).stderr
+        systemctl("daemon-reload")
+        assert systemctl("show", "-P", "Description", unit) == declared.name
+        assert (
+            systemctl("show", "-P", "FragmentPath", unit) == f"/run/systemd/generator.early/{unit}"
+        )
+        assert f"in place of {generator}, makes units of 1 file" in sysbox("doctor").stdout
+        own.write_text("[Units]\nPodmanFiles=x\n")
+        systemctl("daemon-reload")
+        assert systemctl("show", "-P", "Description", unit) == "theirs"
+        own.unlink()
         generator.unlink()
         generator.symlink_to("/dev/null")
         assert sysbox("unit", "check", declared, check=True).stderr == ""
         systemctl("daemon-reload")
-        assert systemctl("show", "-P", "UnitFileState", "podmans-test.service") == "generated"
+        assert systemctl("show", "-P", "UnitFileState", unit) == "generated"
+        assert systemctl("show", "-P", "Description", unit) == declared.name
         assert "sysbox-generator makes units of 1 file" in sysbox("doctor").stdout
     finally:
+        own.unlink(missing_ok=True)
         declared.unlink()
         directory.rmdir()
         directory.parent.rmdir()

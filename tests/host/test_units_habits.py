@@ -144,3 +144,63 @@ def test_hostile_files_neither_stop_nor_delay_the_generator(image: str) -> None:
     finally:
         subprocess.run(["rm", "-rf", directory], check=True)
         systemctl("daemon-reload")
+
+
+def test_check_without_files_reads_all_declarations(
+    declared: Declared, sysbox: Sysbox, tmp_path: Path, image: str
+) -> None:
+    """Those of the system, and those of ordinary users, of which no unit is made yet."""
+    ours, users = Path("/run/sysbox/units"), Path("/etc/containers/systemd/users")
+    home = tmp_path / "containers/systemd"
+    text = f"[Container]\nImage={image}\n"
+    files = {
+        ours / f"{NAME}.container": (text, f"{NAME}.service"),
+        users / f"{NAME}-all.container": (f"{text}Volume={NAME}.volume:/v\n", f"{NAME}-all.service"),
+        users / f"{NAME}.volume": ("[Volume]\n", f"{NAME}-volume.service"),
+        users / "group" / f"{NAME}-group.container": (text, f"{NAME}-group.service"),
+        users / "1000" / f"{NAME}-one.container": (f"{text}Volume={NAME}.volume:/v\n", f"{NAME}-one.service"),
+        home / f"{NAME}-home.container": (text, f"{NAME}-home.service"),
+    }  # fmt: skip
+    own = {"XDG_CONFIG_HOME": str(tmp_path)}
+    try:
+        for path, (content, _) in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        done = sysbox("unit", "check", env=own, check=True)
+        found = {line for line in done.stdout.splitlines() if NAME in line}
+        assert found == {f"{path}: {unit}" for path, (_, unit) in files.items()}
+        later = "of ordinary users, whose containers sysbox does not start yet"
+        assert done.stderr.count(later) == len(files) - 1
+        one = users / "1000" / f"{NAME}-one.container"
+        done = sysbox("unit", "check", one, env=own, check=True)
+        assert (done.stdout, done.stderr) == (
+            f"{one}: {NAME}-one.service\n",
+            f"sysbox: {one}: {later}\n",
+        )
+        systemctl("daemon-reload")
+        made = {path.name for path in Path("/run/systemd/generator").glob(f"{NAME}*")}
+        assert made == {f"{NAME}.service"}, "of the system's files alone"
+        one.write_text("[Container]\nImage=x\nVolume=none.volume:/v\nImagee=x\n")
+        done = sysbox("unit", "check", env=own)
+        assert done.returncode == 1
+        assert f"{one}:3:8: Volume=: there is no none.volume" in done.stderr
+        assert f"{one}:4:1: [Container] has no key Imagee" in done.stderr
+    finally:
+        subprocess.run(["rm", "-rf", ours, users], check=True)
+        systemctl("daemon-reload")
+
+
+def test_install_of_a_directory_and_over_another_file(
+    declared: Declared, sysbox: Sysbox, tmp_path: Path
+) -> None:
+    file = declared.file()
+    other = tmp_path / "other" / file.name
+    other.parent.mkdir()
+    other.write_text(file.read_text())
+    for _ in range(2):  # again: nothing has changed
+        assert sysbox("unit", "install", tmp_path, check=True).stdout == f"{NAME}.service\n"
+    done = sysbox("unit", "install", other)
+    assert (done.returncode, f"{NAME}.service was made of {file}" in done.stderr) == (1, True)
+    file.unlink()
+    sysbox("unit", "install", other, check=True)
+    assert str(other) in sysbox("unit", "list", check=True).stdout

@@ -8,13 +8,13 @@ import pytest
 
 from sysbox.base.errors import FormatError
 from sysbox.cli.unit_check import checked
-from sysbox.lifecycle import unit
+from sysbox.lifecycle import unit_files
 
 
 def said(path: Path, text: str) -> str:
     path.write_text(f"[Container]\nImage=x\n{text}\n")
     with pytest.raises(FormatError) as error:
-        checked(unit.made([str(path)])[0])
+        checked(unit_files.made([str(path)])[0])
     return error.value.message.removeprefix(f"{path}:")
 
 
@@ -33,7 +33,7 @@ def said(path: Path, text: str) -> str:
         ("HealthCmd=x\nHealthInterval=soon", "4: HealthInterval=: --health-interval soon: "),
         ("ContainerName=web%i/x", "3: ContainerName=: --name web1/x: "),
         ("Sysctl=a=1 b", "3: Sysctl=: --sysctl b: "),
-        ("PodmanArgs=--no-such-flag", " `sysbox run` has no flag --no-such-flag"),
+        ("PodmanArgs=--no-such-flag", "3: PodmanArgs=: `sysbox run` has no flag --no-such-flag"),
     ],
     ids=lambda one: one.partition("=")[0] if one[0].isupper() else "",
 )
@@ -47,13 +47,13 @@ def test_specifiers_and_variables_stand_for_something(tmp_path: Path) -> None:
         "[Container]\nImage=x:%i\nPublishPort=80%i:80\nVolume=%h/site:/srv\nVolume=%S/a:/a\nUser=%U\n"
         "Environment=A=100%% B=%\nMemory=${SIZE}\nEnvironmentFile=/nowhere\nExec=echo 100%%\n"
     )
-    assert checked(unit.made([str(path)])[0]).unit == "web@.service"
+    assert checked(unit_files.made([str(path)])[0]).unit == "web@.service"
 
 
 def test_two_files_that_make_one_service(tmp_path: Path) -> None:
     paths = [tmp_path / "site.volume", tmp_path / "site-volume.container"]
     paths[0].write_text("[Volume]\n")
     paths[1].write_text("[Container]\nImage=x\n")
-    (service,) = unit.made([str(path) for path in paths])
+    (service,) = unit_files.made([str(path) for path in paths])
     with pytest.raises(FormatError, match=r"make one service, site-volume\.service: give one"):
         checked(service)

@@ -50,13 +50,13 @@ def test_a_file_that_has_every_key(tree: Path) -> None:
     text = (
         "[Network]\nBridge = br-1.x\nSubnet=10.5.0.0/24\nFirewall=iptables-nft\nPorts=ask\n[Log]\n"
         "Driver=json-file\nRateLimit=0\nRateBurst=7\n" + pids(500) + "UserNS=auto\n"
-        "[Build]\nContextFiles=5\nFetchSize=2k\n"
+        "[Build]\nContextFiles=5\nFetchSize=2k\n[Units]\nPodmanFiles=sysbox\n"
     )
     path = put(tree, "etc/sysbox.conf", text)
     assert settings.settings() == Settings(
         bridge="br-1.x", subnet="10.5.0.0/24", log_driver="json-file", rate_limit=0, rate_burst=7,
         pids_limit=500, userns="auto", firewall="iptables-nft", ports="ask", context_files=5,
-        fetch_size=2048,
+        fetch_size=2048, podman_files="sysbox",
     )  # fmt: skip
     loaded = files.load()
     assert loaded.files == (str(path),)

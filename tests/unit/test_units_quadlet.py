@@ -302,7 +302,7 @@ def test_no_file_costs_the_others_their_units(
     assert [line for line in made.errors if line.startswith(f"{path}{said}")]
     out = tmp_path / "out"
     out.mkdir()
-    generate.write(made, str(out))
+    generate.write(made, str(out), str(out))
     assert (out / "good.service").exists()
 
 
@@ -359,7 +359,7 @@ def test_what_the_generator_writes(tmp_path: Path) -> None:
     made = generate.generate(sources.find([str(tmp_path / "in")]), LAUNCHER)
     out = tmp_path / "out"
     out.mkdir()
-    generate.write(made, str(out))
+    generate.write(made, str(out), str(out))
     links = {
         str(path.relative_to(out)): str(path.readlink())
         for path in out.rglob("*")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_units_quadlet import command, services, write
 
-from sysbox.units.quadlet import generate
+from sysbox.units.quadlet import generate, sources
 
 IMAGE = "[Container]\nImage=x\n"
 
@@ -153,6 +153,31 @@ def test_a_masked_generator_makes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert generate.podmans() == ""
 
 
+def test_units_in_place_of_those_of_podmans_generator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They and their links are in the early directory, but for what an administrator has and sysbox lacks."""
+    podmans, ours, normal, early, etc, run = (
+        tmp_path / name for name in ("containers/systemd", "own", "normal", "early", "etc", "run")
+    )
+    for directory in (podmans, ours, normal, early, etc, run):
+        directory.mkdir(parents=True)
+    install = "[Install]\nWantedBy=a.target\n"
+    write(podmans, a__container=f"{IMAGE}{install}", b__container=IMAGE, c__container=IMAGE)
+    write(podmans, k__kube="[Kube]\nYaml=k.yaml\n")
+    write(ours, d__container=f"{IMAGE}{install}")
+    (etc / "b.service").touch()
+    (run / "c.service").symlink_to("/dev/null")
+    monkeypatch.setattr(generate, "podmans", lambda: "/somewhere")
+    monkeypatch.setattr(generate, "_ADMINISTRATORS", (str(etc), str(run)))
+    made = generate.generate(sources.find([str(podmans), str(ours)]), "sysbox")
+    assert made.errors == ()
+    generate.write(made, str(normal), str(early))
+    for directory, name in ((early, "a"), (normal, "d")):
+        found = {str(path.relative_to(directory)) for path in directory.rglob("*.service")}
+        assert found == {f"{name}.service", f"a.target.wants/{name}.service"}
+
+
 def test_a_job(tmp_path: Path) -> None:
     write(tmp_path, a__container=f"{IMAGE}[Service]\nType=oneshot\nRemainAfterExit=yes\n")
     (one,) = services(tmp_path).values()
@@ -175,3 +200,83 @@ Volume=./cache:/cache:ro
         "/usr/bin/sysbox build --progress=plain --dns-option=ndots:2 --dns-search=example.org --group-add=7"
         f" --tag=x --env=A=1 --volume={tmp_path}/cache:/cache:ro {tmp_path}"
     )
+
+
+def test_a_socket_file_beside_a_container(tmp_path: Path) -> None:
+    """Its unit is as it is written, and starts the container's service, or the proxy before it."""
+    write(
+        tmp_path,
+        web__container=f"{IMAGE}ServiceName=site\nProxyPort=80\n[Install]\nWantedBy=a.target\n",
+        web__socket="[Unit]\nAfter=db.container\n[Socket]\nListenStream=80\nService=web.service\nBacklog=9\n"
+        "[Install]\nWantedBy=sockets.target\n",
+        db__container=IMAGE,
+        **{"db-admin__socket": "[Socket]\nListenStream=/run/x\nService=db.container\n"},
+    )
+    # of two names for one service the file's own counts
+    write(tmp_path, web__socket=(tmp_path / "web.socket").read_text().replace("web.s", "site.s"))
+    found = sources.find([str(tmp_path)])
+    made = generate.generate(found, "sysbox")
+    assert made.errors == ()
+    assert sorted(made.files) == [
+        "db-admin.socket", "db.service", "site-proxy.service", "site.service", "web.socket",
+    ]  # fmt: skip
+    web, admin = made.files["web.socket"].splitlines(), made.files["db-admin.socket"].splitlines()
+    assert {"After=db.service", "ListenStream=80", "Backlog=9", "Service=site-proxy.service"} <= {
+        *web
+    }
+    assert f"SourcePath={tmp_path}/web.socket" in web
+    assert "Service=db.service" in admin
+    assert "Requires=db-admin.socket" in made.files["db.service"].splitlines()
+    assert "Requires=web.socket" in made.files["site-proxy.service"].splitlines()
+    assert set(made.links) == {"a.target.wants/site.service", "sockets.target.wants/web.socket"}
+
+
+@pytest.mark.parametrize(
+    ("container", "socket", "said"),
+    [
+        ("ListenStream=1", "ListenStream=1", "a.container:3: ListenStream=: {}/a.socket has the sockets"),
+        ("[Socket]\nBacklog=1", "ListenStream=1", "a.container:4: Backlog=: {}/a.socket has the sockets"),
+        ("", "Backlog=1", "a.socket: [Socket] without a socket"),
+        ("", "ListenStream=1\nAccept=yes", "a.socket:3: Accept=: one container has all connections"),
+        ("", "ListenStream=1\n[Service]\nType=simple", "a.socket:3: there is no section [Service]"),
+        ("", "ListenStream=1\nx", "a.socket:3: the line has no '='"),
+        ("ProxyPort=1", "ListenDatagram=1", "a.socket:2: ListenDatagram=: with ProxyPort= there are streams"),
+        ("IdleStop=1", "ListenStream=1", "a.container:3: IdleStop=: it needs ProxyPort="),
+        ("", "ListenStream=1\nService=b.container", "a.socket:3: Service=: there is no b.container"),
+    ],
+    ids=["listen", "section", "none", "accept", "service", "line", "datagram", "idle", "stray"],
+)  # fmt: skip
+def test_socket_files_that_are_refused(
+    tmp_path: Path, container: str, socket: str, said: str
+) -> None:
+    write(tmp_path, a__container=f"{IMAGE}{container}\n", a__socket=f"[Socket]\n{socket}\n")
+    made = generate.generate(sources.find([str(tmp_path)]), "sysbox")
+    (error,) = made.errors
+    assert error.startswith(f"{tmp_path}/{said.format(tmp_path)}"), error
+    assert sorted(made.files) == ["a.service"], "a socket that is wrong is none"
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("Restart", "it belongs to [Service]"),
+        ("WantedBy", "it belongs to [Install]"),
+        ("After", "it belongs to [Unit]"),
+        ("Ports", "write PublishPort="),
+        ("working_dir", "did you mean WorkingDir?"),
+        ("DependsOn", "write Requires= and After= of [Unit]"),
+        ("Privileged", "write PodmanArgs=--privileged"),
+        ("Volumes", "did you mean Volume?"),
+    ],
+)
+def test_keys_from_habit(tmp_path: Path, key: str, hint: str) -> None:
+    assert refusal(tmp_path, f"{IMAGE}{key}=x\n") == f":3: [Container] has no key {key}: {hint}"
+
+
+def test_every_word_that_is_meant_is_a_key() -> None:
+    from sysbox.units.quadlet import habits, keys, values
+
+    known = {one.name for one in keys.CONTAINER}
+    for meant in habits._MEANT.values():
+        key = meant.partition("=")[0]
+        assert key in known or key in habits._OF_SYSTEMD or values.is_resource(key), meant

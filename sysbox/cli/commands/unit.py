@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import SysboxError
+from sysbox.cli import unit_errors
 from sysbox.cli.each import FAILED_ONE, each
-from sysbox.cli.output import emit, line, print_list, report
+from sysbox.cli.output import emit, line, note, print_list, report
 from sysbox.cli.unit_check import checked
-from sysbox.lifecycle import unit
-from sysbox.units.quadlet import generate, units
+from sysbox.lifecycle import unit, unit_files, unit_makers
+from sysbox.units.quadlet import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sysbox.cli.table.options import Values
-    from sysbox.units.quadlet.units import Service
+    from sysbox.lifecycle.unit_files import Chosen
 
 _COLUMNS = (("UNIT", "Unit"), ("SOURCE", "Source"), ("EDITED", "Edited"))
 
@@ -24,33 +24,37 @@ def main(values: Values) -> int:
     return _VERBS[values.verb.name.partition(" ")[2]](values)
 
 
-def _note_generator(service: Service) -> None:
-    """Say who makes a unit of the file, where podman's generator does."""
-    path = generate.podmans()
-    if path and generate.is_podmans(service.source.path):
-        emit(f"sysbox: {service.source.path}: {path} makes a unit of it, and sysbox does not\n", 2)
+def _note_maker(path: str, chosen: Chosen) -> None:
+    """Say who makes a unit of the file, where sysbox's generator is not the only one that reads it."""
+    said = "of ordinary users, whose containers sysbox does not start yet"
+    if chosen.of_users or (said := unit_makers.note_of(path)):
+        note(f"{path}: {said}")
 
 
 def _check(values: Values) -> int:
+    """Without files: all that there are."""
     status = 0
-    for service in unit.made(values.file):
-        try:
-            line(f"{service.source.path}: {checked(service).unit}")
-            _note_generator(service)
-        except SysboxError as error:
-            report(error)
-            status = FAILED_ONE
+    for chosen in unit_files.chosen(values.file) if values.file else unit_files.everything():
+        for service in chosen.services():
+            path = service.source.path
+            errors = unit_errors.errors_of(service, chosen.declared)
+            for error in errors:
+                report(error)
+                status = FAILED_ONE
+            if not errors:
+                line(f"{path}: {service.unit}")
+                _note_maker(path, chosen)
     return status
 
 
 def _print(values: Values) -> int:
-    for service in unit.made(values.file):
+    for service in unit_files.made(values.file):
         emit(units.text(checked(service), unit.launcher(), install=True) + "\n", 1)
     return 0
 
 
 def _install(values: Values) -> int:
-    services = [checked(one) for one in unit.made(values.file)]
+    services = [checked(one) for one in unit_files.made(values.file)]
     unit.install(services, force=values.force)
     for service in services:
         line(service.unit)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from sysbox.base.errors import SysboxError
 from sysbox.cli.doctor.check import Check, useful
+from sysbox.lifecycle import unit_makers
 from sysbox.units.quadlet import generate, sources
 
 _AREA = "units"
@@ -17,7 +19,7 @@ def generators() -> list[Check]:
     checks = [useful(_AREA, "generator", problem, path, advice)]
     found = [one for one in sources.find() if generate.is_podmans(one.path)]
     if found:
-        maker = generate.podmans() or path or "nobody"
+        maker = _maker(path)
         checks.append(
             useful(
                 _AREA,
@@ -28,3 +30,17 @@ def generators() -> list[Check]:
             )
         )
     return checks
+
+
+def _maker(ours: str) -> str:
+    """Whose generator makes units of podman's files; `ours` is the path of sysbox's, or ""."""
+    other = generate.podmans()
+    if not other:
+        return ours or "nobody"
+    try:
+        takes = unit_makers.takes_podmans()
+    except SysboxError:
+        takes = False  # ignoring: the line about sysbox.conf says what is wrong
+    if not takes:
+        return other
+    return f"{ours}, in place of {other}," if ours else "nobody"

@@ -12,7 +12,7 @@ def unit_verbs() -> tuple[Verb, ...]:
     return (
         verb(
             "check",
-            "FILE...",
+            "[FILE...]",
             "",
             "Say what is wrong with declarations, and which units they become",
         ),

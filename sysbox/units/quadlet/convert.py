@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from sysbox.base.errors import FormatError, SysboxError
-from sysbox.units.quadlet import container, globalargs, online, pod, sockets, units, volume
+from sysbox.units.quadlet import (
+    container,
+    globalargs,
+    online,
+    pod,
+    socketfiles,
+    sockets,
+    units,
+    volume,
+)
 from sysbox.units.quadlet.conversion import Conversion
 from sysbox.units.quadlet.keys import QUADLET
+from sysbox.units.quadlet.sources import SOCKET
 from sysbox.units.quadlet.units import Service
 from sysbox.units.quadlet.values import Section
 
@@ -58,7 +68,9 @@ def _service(source: Source, declared: Declared, launcher: str) -> Service:
 
 
 def units_of(source: Source, declared: Declared, launcher: str) -> tuple[Service, ...]:
-    """Every unit that one declaration becomes, its service first."""
+    """Every unit that one declaration becomes, its service first; a `.socket` file is its container's."""
+    if source.kind == SOCKET:
+        return socketfiles.stray(source, declared)
     service = service_of(source, declared, launcher)
     return (service, *service.more)
 

@@ -29,6 +29,9 @@ _GENERATORS = (
     "/usr/local/lib/systemd/system-generators",
     "/usr/lib/systemd/system-generators",
 )
+_OF_PODMAN = ("kube", "artifact")
+# an administrator's units, for good and for this boot
+_ADMINISTRATORS = (serviceplan.ADMINISTRATORS, "/run/systemd/system")
 # key of [Install] -> the directory of links beside the other unit
 _LINKS = {"WantedBy": "wants", "RequiredBy": "requires", "UpheldBy": "upholds"}
 _LINK_MAX = units.NAME_MAX - len(".requires")  # the directory of the links is a file name too
@@ -36,16 +39,18 @@ _WORDS = (*_LINKS, "Alias", "DefaultInstance")
 
 
 class Generated(Frozen):
-    """What to write into a directory of generated units."""
+    """What to write into directories of generated units."""
 
     files: dict[str, str] = {}  # noqa: RUF012 (name -> text)
     links: dict[str, str] = {}  # noqa: RUF012 (path in the directory -> target)
+    # names of files and paths of links that come before what podman's generator makes of the same declaration
+    early: frozenset[str] = frozenset()
     errors: tuple[str, ...] = ()  # what is wrong, a line each
 
 
-def directories() -> tuple[str, ...]:
-    """Where declarations are; without podman's where its own generator reads them."""
-    if podmans():
+def directories(*, takes_podmans: bool = False) -> tuple[str, ...]:
+    """Where declarations are; podman's where its own generator reads them only with `takes_podmans`."""
+    if not takes_podmans and podmans():
         return tuple(one for one in sources.DIRECTORIES if not is_podmans(one))
     return sources.DIRECTORIES
 
@@ -82,25 +87,38 @@ def is_executable(path: str) -> bool:
 
 def generate(found: list[Source], launcher: str) -> Generated:
     """The units of all declarations; one that `sysbox unit install` has written is left out."""
+    both = bool(podmans())
+    if both:  # what sysbox refuses, podman can make a unit of
+        found = [one for one in found if not (is_podmans(one.path) and one.kind in _OF_PODMAN)]
     declared = units.Declared(found)
     files: dict[str, str] = {}
     links: dict[str, str] = {}
+    early: set[str] = set()
     errors: list[str] = []
-    made = (unit for one in found for unit in _units_of(one, declared, launcher))
-    for service in units.one_each(made):
+    all_units = (unit for one in found for unit in _units_of(one, declared, launcher))
+    for service in units.one_each(all_units):
         if service.error:
             errors.append(service.error)
+            if service.source.kind == sources.SOCKET:
+                continue  # a socket cannot fail with a reason
         if not units.is_valid(service.unit):
             errors.append(f"{service.source.path}: {service.unit!r} is not the name of a unit")
             continue
-        if exists(f"{serviceplan.ADMINISTRATORS}/{service.unit}"):
+        over = both and is_podmans(service.source.path)
+        # the early directory would come before these
+        if any(exists(f"{place}/{service.unit}") for place in _ADMINISTRATORS[: 1 + over]):
             continue
         files[service.unit] = units.text(service, launcher)
+        made = {service.unit}
         try:
-            links.update(_links(service))
+            own = dict(_links(service))
+            links.update(own)
+            made.update(own)
         except FormatError as error:
             errors.append(error.message)
-    return Generated(files=files, links=links, errors=tuple(errors))
+        if over:
+            early |= made
+    return Generated(files=files, links=links, early=frozenset(early), errors=tuple(errors))
 
 
 def _units_of(source: Source, declared: units.Declared, launcher: str) -> list[Service]:
@@ -141,11 +159,12 @@ def _links(service: Service) -> Iterator[tuple[str, str]]:
         yield alias, service.unit
 
 
-def write(made: Generated, directory: str) -> None:
-    """Write the files and links below `directory`, which systemd has made empty. Raises OSError."""
+def write(made: Generated, normal: str, early: str) -> None:
+    """Write the files and links below directories that systemd has made empty. Raises OSError."""
     for name, text in made.files.items():
-        _write(f"{directory}/{name}", text)
+        _write(f"{early if name in made.early else normal}/{name}", text)
     for path, target in made.links.items():
+        directory = early if path in made.early else normal
         above = path.rpartition("/")[0]
         try:
             if above:

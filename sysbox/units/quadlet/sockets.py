@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from sysbox.base.errors import FormatError
+from sysbox.units.quadlet import socketfiles
 from sysbox.units.quadlet.units import Service
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.units.quadlet.conversion import Conversion
+    from sysbox.units.quadlet.sources import Source
 
 _LISTEN = ("ListenStream", "ListenDatagram", "ListenSequentialPacket")
 _IDLE = {"IdleStop": "stop", "IdleFreeze": "freeze"}
-_YES = ("1", "yes", "true", "on", "y", "t")
 _SHARED = ("none", "host", "container", "ns", "slirp4netns", "pasta")  # of Network=
 _SECONDS_MAX = 10 * 365 * 24 * 3600
 _FILES = "65536"  # descriptors of the proxy, which needs six for each connection
@@ -28,15 +29,12 @@ def convert(made: Conversion) -> None:
         _check_address(made, key, value)
     own = _own_keys(made)
     unit = made.declared.service_of(made.source.name)
+    if files := socketfiles.of_container(made.source, made.declared):
+        _add_files(made, unit, files, [key for key, _ in listens])
+        return
     socket = f"{unit.removesuffix('.service')}.socket"
     if not listens and not any(key.startswith("Listen") for key, _ in own):
-        for key in ("ProxyPort", *_IDLE):
-            if key in section:
-                raise section.wrong(key, "there is no socket", "ListenStream= is one")
-        if own:
-            raise FormatError(
-                f"{made.source.path}: [Socket] without a socket", hint="ListenStream= is one"
-            )
+        _refuse_without(made, own)
         return
     starts: tuple[tuple[str, str], ...] = ()
     needed = instance_of(socket)
@@ -56,6 +54,46 @@ def convert(made: Conversion) -> None:
             service_keys=(*listens, *starts, *own),
         )
     )
+
+
+def _refuse_without(made: Conversion, own: list[tuple[str, str]]) -> None:
+    """Raise FormatError for what needs a socket, where there is none."""
+    for key in ("ProxyPort", *_IDLE):
+        if key in made.section:
+            raise made.section.wrong(key, "there is no socket", "ListenStream= is one")
+    if own:
+        raise FormatError(
+            f"{made.source.path}: [Socket] without a socket", hint="ListenStream= is one"
+        )
+
+
+def _add_files(made: Conversion, unit: str, files: list[Source], listens: list[str]) -> None:
+    """Add the sockets of `.socket` files, and the proxy; [Install] of the container's file is its own."""
+    section = made.section
+    if listens:
+        raise section.wrong(listens[0], f"{files[0].path} has the sockets", "set it there")
+    if own := [one for one in made.source.assignments if one.section == "Socket"]:
+        where = f"{own[0].file}:{own[0].line}: {own[0].key}="
+        raise FormatError(f"{where}: {files[0].path} has the sockets", hint="set it there")
+    needed = " ".join(instance_of(one.name) for one in files)
+    target = instance_of(unit)
+    if "ProxyPort" in section:
+        for one in files:
+            _check_streams(one)
+        target = _add_proxy(made, unit, needed)
+    else:
+        _refuse_idle(made)
+        made.unit += [("Requires", needed), ("After", needed)]
+    made.more += [socketfiles.unit_of(one, made.declared, target, made.source) for one in files]
+
+
+def _check_streams(source: Source) -> None:
+    for one in source.assignments:
+        if (one.section, one.key) in [("Socket", key) for key in _LISTEN[1:]]:
+            where = f"{one.file}:{one.line}: {one.key}="
+            raise FormatError(
+                f"{where}: with ProxyPort= there are streams only", hint="ListenStream="
+            )
 
 
 def instance_of(unit: str) -> str:
@@ -164,10 +202,9 @@ def _own_keys(made: Conversion) -> list[tuple[str, str]]:
     for one in made.source.assignments:
         if one.section != "Socket":
             continue
-        where = f"{one.file}:{one.line}: {one.key}="
-        if one.key == "Accept" and one.value.lower() in _YES:
-            raise FormatError(f"{where}: one container has all connections", hint="leave it out")
+        socketfiles.check_accept(one)
         if one.key == "Service":
+            where = f"{one.file}:{one.line}: {one.key}="
             raise FormatError(f"{where}: the socket is this container's", hint="leave it out")
         found.append((one.key, one.value))
     return found

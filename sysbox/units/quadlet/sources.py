@@ -28,6 +28,7 @@ DIRECTORIES = (
 _USERS = "/etc/containers/systemd/users"  # those of ordinary users
 # in the order in which a file may name one of another kind
 KINDS = ("image", "volume", "network", "build", "container", "pod", "kube", "artifact")
+SOCKET = "socket"  # of a file that belongs to a container's: see socketfiles.py
 MAX_FILE = 1 << 20  # bytes of one file
 # the generator must not delay a boot: a link in one of the directories may lead to any other
 MAX_DIRECTORIES = 2000
@@ -52,7 +53,8 @@ class Source(Frozen):
     name: str  # of the file, with the instance of a link: "web@a.container"
     assignments: tuple[Assignment, ...]
     sections: tuple[tuple[str, str, int], ...]  # (name, file, line) of each header
-    error: str = ""  # why it cannot be read; it has no assignments then
+    error: str = ""  # why it cannot be read, or what is wrong with its first wrong line
+    more_errors: tuple[str, ...] = ()  # what is wrong with the next ones
 
     @property
     def stem(self) -> str:
@@ -93,7 +95,7 @@ def find(
 def is_declaration(name: str) -> bool:
     """Whether a file of that name declares a unit."""
     stem, dot, kind = name.rpartition(".")
-    return bool(dot and stem) and kind in KINDS
+    return bool(dot and stem) and (kind in KINDS or kind == SOCKET)
 
 
 def read(path: str, places: _Places | None = None) -> Source:
@@ -110,30 +112,28 @@ def parsed(path: str, contents: Iterable[tuple[str, bytes]]) -> Source:
     """The declaration at `path` from (file, content), of itself and of its drop-ins. Pure."""
     assignments: list[Assignment] = []
     sections: list[tuple[str, str, int]] = []
-    error = ""
-    try:
-        for file, content in contents:
-            for entry in syntax.read(_joining(syntax.decode(content)), file):
-                if not entry.key:
-                    sections.append((entry.section, file, entry.line))
-                    continue
-                one = Assignment(
-                    section=entry.section,
-                    key=entry.key,
-                    value=entry.value,
-                    file=file,
-                    line=entry.line,
-                )
-                assignments.append(one)
-    except FormatError as wrong:
-        error = wrong.message
-        assignments, sections = [], []
+    wrong: list[FormatError] = []
+    for file, content in contents:
+        for entry in syntax.read(_joining(syntax.decode(content)), file, wrong):
+            if not entry.key:
+                sections.append((entry.section, file, entry.line))
+                continue
+            one = Assignment(
+                section=entry.section,
+                key=entry.key,
+                value=entry.value,
+                file=file,
+                line=entry.line,
+            )
+            assignments.append(one)
+    messages = tuple(one.message for one in wrong)
     return Source(
         path=path,
         name=path.rpartition("/")[2],
         assignments=tuple(assignments),
         sections=tuple(sections),
-        error=error,
+        error=messages[0] if messages else "",
+        more_errors=messages[1:],
     )
 
 

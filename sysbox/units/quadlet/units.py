@@ -7,6 +7,7 @@ from sysbox.base.frozen import Frozen
 from sysbox.base.suggest import did_you_mean
 from sysbox.units import syntax
 from sysbox.units.quadlet.keys import SECTIONS
+from sysbox.units.quadlet.sources import SOCKET
 from sysbox.units.quadlet.values import Section
 
 TYPE_CHECKING = False
@@ -55,6 +56,9 @@ class Service(Frozen):
     section: str = "Service"  # in which `service_keys` are: another kind of unit has its own
     installs: bool = True  # its [Install] is that of the file
     more: tuple[Service, ...] = ()  # further units that the declaration becomes
+    declared_by: str = (
+        ""  # of a `.socket` file: the declaration of the container that it belongs to
+    )
 
 
 class Declared:
@@ -63,6 +67,9 @@ class Declared:
     def __init__(self, sources: Iterable[Source]) -> None:
         self.sources = {one.name: one for one in sources}
         self._sections: dict[str, Section] = {}  # by the path of their file
+        # not looked for yet
+        self._sockets: list[Source] | None = None
+        self._containers: dict[str, Source] | None = None
 
     def source(self, name: str) -> Source:
         """The declaration that `name` refers to; a template for its instance. Raises FormatError."""
@@ -101,11 +108,36 @@ class Declared:
         given = self.section(source).one(_NAMED[source.kind])
         return given or f"systemd-{name.rpartition('.')[0].replace('@', '_')}"
 
+    def container_called(self, name: str) -> Source | None:
+        """The container whose file or whose service has that name."""
+        if self._containers is None:
+            self._containers = {}
+            for one in self.sources.values():
+                if one.kind == "container":
+                    self._containers[self._service_name(one)] = one
+        return self._containers.get(name) or (
+            self.sources.get(name) if name.endswith(".container") else None
+        )
+
+    def _service_name(self, container: Source) -> str:
+        try:
+            return self.service_of(container.name)
+        except FormatError:
+            return f"{container.stem}.service"  # that service says what is wrong
+
+    def socket_files(self) -> list[Source]:
+        """All `.socket` files."""
+        if self._sockets is None:
+            self._sockets = [one for one in self.sources.values() if one.kind == SOCKET]
+        return self._sockets
+
     def members_of(self, pod: Source) -> list[Source]:
         """The containers of a pod; one whose file is wrong is none."""
         found = []
         for source in self.sources.values():
             try:
+                if source.error:
+                    continue
                 if source.kind == "container" and self.section(source).one("Pod") == pod.name:
                     self.service_of(source.name)
                     found.append(source)
@@ -146,9 +178,11 @@ def is_valid(unit: str) -> bool:
     return len(unit) <= NAME_MAX and unit[:1] not in ".@" and not set(unit) - _NAME
 
 
-def check_sections(source: Source, own: str) -> None:
+def check_sections(
+    source: Source, own: str, others: tuple[str, ...] = (*_SYSTEMD, _QUADLET)
+) -> None:
     """Raises FormatError for a section that the file cannot have, and for a file without its own."""
-    known = (*_SYSTEMD, own, _QUADLET)
+    known = (*others, own)
     for name, file, line in source.sections:
         if name not in known and not name.startswith("X-"):
             hint = did_you_mean(name, known) or f"valid: {', '.join(known)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sysbox.base.errors import FormatError
-from sysbox.base.suggest import suggest
 from sysbox.units import syntax
 from sysbox.units.quadlet.keys import ALL, BOOL, ONE, WORDS
 
@@ -52,7 +51,9 @@ class Section:
             self.resources.append((one.key, one.value))
             return
         if key is None:
-            hint = suggest(one.key, self.keys)
+            from sysbox.units.quadlet import habits  # few files have a wrong key
+
+            hint = habits.hint(one.key, self.keys, self.name)
             raise FormatError(f"{where}[{self.name}] has no key {one.key}", hint=hint)
         if key.refused:
             raise FormatError(f"{where}{one.key}= is not supported: {key.refused}")

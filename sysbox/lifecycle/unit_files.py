@@ -1,0 +1,150 @@
+"""The declarations that `sysbox unit` is about: files and directories that are given, or all there are."""
+
+from __future__ import annotations
+
+import _stat
+import posix
+
+from sysbox.base.errors import FormatError
+from sysbox.base.frozen import Frozen
+from sysbox.lifecycle.unit import launcher
+from sysbox.units.quadlet import convert, socketfiles, sources, units, users
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sysbox.units.quadlet.sources import Source
+    from sysbox.units.quadlet.units import Declared, Service
+
+
+class Chosen(Frozen):
+    """Declarations, and those that they may refer to."""
+
+    sources: tuple[Source, ...]
+    declared: Declared
+    of_users: bool = False  # of ordinary users, whose containers are not started yet
+
+    def services(self) -> list[Service]:
+        """The units that they become; of one name there is one, which says what is wrong."""
+        return list(
+            units.one_each(
+                unit
+                for one in self.sources
+                for unit in convert.units_of(one, self.declared, launcher())
+            )
+        )
+
+
+def made(paths: Iterable[str]) -> list[Service]:
+    """The units of declarations; `paths` are files, or directories of them. Raises FormatError."""
+    return [service for one in chosen(paths) for service in one.services()]
+
+
+def chosen(paths: Iterable[str]) -> list[Chosen]:
+    """What is given; what it refers to is beside it, or where declarations are. Raises FormatError."""
+    given = list(dict.fromkeys(file for path in paths for file in _files(path)))
+    places = [users.callers(), users.common(), *users.each()]
+    found = []
+    rest = given
+    for place in places:
+        own = [path for path in rest if place.have(path)]
+        rest = [path for path in rest if path not in own]
+        if own:
+            found.append(_of_users(_read(own), place))
+    return ([_of_the_system(_read(rest))] if rest else []) + found
+
+
+def everything() -> list[Chosen]:
+    """All declarations, those of ordinary users by themselves."""
+    found = tuple(sources.find())
+    sets = [Chosen(sources=found, declared=units.Declared(found))]
+    for place in users.sets():
+        own = tuple(sources.find(place.tops, beside=place.only))
+        if own:
+            sets.append(_of_users(own, place))
+    return sets
+
+
+def _of_users(given: tuple[Source, ...], place: users.Places) -> Chosen:
+    common = users.common()
+    known = sources.find((*place.tops, *common.tops), beside=(*place.only, *common.only))
+    return _with(given, known, of_users=True)
+
+
+def _of_the_system(given: tuple[Source, ...]) -> Chosen:
+    beside = dict.fromkeys(one.path.rpartition("/")[0] for one in given)
+    owners = {0, posix.geteuid(), *(_owner(one.path) for one in given)}
+    for one in given:
+        for path in _of_others(one, owners):
+            raise FormatError(
+                f"{path}: it is not of the owner of {one.path}, nor of root",
+                hint="anyone may have put it there: remove it, or move the declaration elsewhere",
+            )
+    known = [
+        one
+        for one in sources.find(beside=beside)
+        if one.path.rpartition("/")[0] not in beside or not _of_others(one, owners)
+    ]
+    return _with(given, known, of_users=False)
+
+
+def _with(given: tuple[Source, ...], known: list[Source], *, of_users: bool) -> Chosen:
+    every = {**{one.name: one for one in known}, **{one.name: one for one in given}}
+    declared = units.Declared(every.values())
+    named = {one.name for one in given}
+    more = [one for one in _containers(given, declared) if one.name not in named]
+    return Chosen(sources=(*given, *more), declared=declared, of_users=of_users)
+
+
+def _containers(given: tuple[Source, ...], declared: Declared) -> Iterator[Source]:
+    """The containers of `.socket` files, which become units together."""
+    for one in given:
+        if one.kind == sources.SOCKET:
+            try:
+                yield socketfiles.container_of(one, declared)
+            except FormatError:
+                continue  # its conversion says so
+
+
+def _of_others(source: Source, owners: set[int]) -> list[str]:
+    """The file and its drop-in directories that others have made: in /tmp, anyone may."""
+    files = {file for _, file, _ in source.sections} - {source.path}
+    paths = {source.path, *(file.rpartition("/")[0] for file in files)}
+    return sorted(path for path in paths if _owner(path) not in owners)
+
+
+def _owner(path: str) -> int:
+    """The uid of the owner of a file, of a link itself; -1 if it is gone, or a directory for everyone."""
+    try:
+        status = posix.lstat(path)
+    except OSError:
+        return -1
+    if _stat.S_ISDIR(status.st_mode) and status.st_mode & 0o002:
+        return -1
+    return status.st_uid
+
+
+def _files(path: str) -> list[str]:
+    """The absolute path of a file, or those of the declarations in a directory. Raises FormatError."""
+    full = path if path.startswith("/") else f"{posix.getcwd()}/{path.removeprefix('./')}"
+    full = full.rstrip("/") or "/"
+    if sources.is_declaration(full.rpartition("/")[2]):
+        return [full]
+    try:
+        names = sorted(filter(sources.is_declaration, posix.listdir(full)))
+    except OSError:
+        kinds = ", ".join(f".{kind}" for kind in (*sources.KINDS[:6], sources.SOCKET))
+        hint = f"one that ends in {kinds}"
+        if path == "-":
+            hint = (
+                "it has no name, and the name of the service is that of the file: write it to one"
+            )
+        raise FormatError(f"{path}: not the name of a declaration", hint=hint) from None
+    if not names:
+        raise FormatError(f"{path}: no declaration is in this directory")
+    return [f"{full}/{name}" for name in names]
+
+
+def _read(paths: list[str]) -> tuple[Source, ...]:
+    return tuple(sources.read(path) for path in paths)

@@ -1,0 +1,44 @@
+"""Keys that people write from habit, and what to write: keys of systemd's sections, words of other tools."""
+
+from __future__ import annotations
+
+from sysbox.base.suggest import suggest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# keys of systemd.unit(5), systemd.service(5) that stand in another section
+_SECTIONS = {
+    "Unit": """After Before BindsTo Conflicts Description Documentation OnFailure OnSuccess PartOf Requires
+        Requisite StartLimitBurst StartLimitIntervalSec Upholds Wants""",
+    "Service": """ExecReload ExecStartPost ExecStartPre ExecStop ExecStopPost KillMode Nice Restart RestartSec
+        SuccessExitStatus TimeoutSec TimeoutStartSec TimeoutStopSec Type WatchdogSec""",
+    "Install": "Alias Also DefaultInstance RequiredBy UpheldBy WantedBy",
+}
+_OF_SYSTEMD = {key: section for section, keys in _SECTIONS.items() for key in keys.split()}
+# a word of docker's, in lower case -> what to write
+_MEANT = {
+    "bind": "Volume=", "binds": "Volume=", "capadd": "AddCapability=", "capdrop": "DropCapability=",
+    "cmd": "Exec=", "command": "Exec=", "cpus": "CPUQuota=, as in 150%", "cwd": "WorkingDir=",
+    "device": "AddDevice=", "devices": "AddDevice=", "dependson": "Requires= and After= of [Unit]",
+    "env": "Environment=", "envfile": "EnvironmentFile=", "execstart": "Exec=",
+    "expose": "ExposeHostPort=", "extrahosts": "AddHost=", "healthcheck": "HealthCmd=",
+    "init": "RunInit=", "links": "Network= of one .network file", "name": "ContainerName=",
+    "networkmode": "Network=", "port": "PublishPort=", "ports": "PublishPort=",
+    "privileged": "PodmanArgs=--privileged", "publish": "PublishPort=", "uid": "User=",
+    "gid": "Group=", "workdir": "WorkingDir=", "workingdirectory": "WorkingDir=",
+    "tty": "PodmanArgs=--tty", "memorylimit": "Memory=",
+}  # fmt: skip
+
+
+def hint(key: str, known: Iterable[str], section: str) -> str:
+    """What to write in place of a key that `section` does not have; `known` are those that it has."""
+    if key in _OF_SYSTEMD:
+        return f"it belongs to [{_OF_SYSTEMD[key]}]"
+    meant = (
+        _MEANT.get(key.lower().replace("_", "").replace("-", ""))
+        if section == "Container"
+        else None
+    )
+    return f"write {meant}" if meant else suggest(key, known)

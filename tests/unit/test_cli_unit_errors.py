@@ -1,0 +1,113 @@
+"""`sysbox unit check`: every error of a file, with line and column, and none that follows from another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sysbox.base.errors import FormatError
+from sysbox.cli import unit_errors
+from sysbox.lifecycle import unit_files
+
+
+def said(path: Path, text: str) -> list[str]:
+    """What is said of a declaration, without its path."""
+    path.write_text(text)
+    (chosen,) = unit_files.chosen([str(path)])
+    found = [
+        error for one in chosen.services() for error in unit_errors.errors_of(one, chosen.declared)
+    ]
+    return [one.message.replace(f"{path}:", "") for one in found]
+
+
+def test_every_error_with_its_line_and_column(tmp_path: Path) -> None:
+    text = """[Container]
+Image=x
+Imagee=y
+PublishPort=80:80
+PublishPort=99999:1
+no equals sign
+Network=back.network
+  Memory = lots
+User=a b
+Environment=A=1 \\
+  B="2
+[Sevice]
+Restart=always
+[Container]
+PodmanArgs=--init --no-such
+"""
+    found = said(tmp_path / "web.container", text)
+    assert [one.partition(": ")[0] for one in found] == [
+        "3:1", "5:13", "6:1", "7:9", "8:12", "9:6", "10:13", "12:1", "15:19",
+    ], found  # fmt: skip
+    assert "has no '='" in found[2]
+    assert "no section [Sevice]" in found[-2]
+    assert "PodmanArgs=: `sysbox run` has no flag --no-such" in found[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("[Container]\nImag=x\n", ["2:1"]),  # it is what was meant: nothing is missing
+        ("[Container]\nImag=x\nImag=y\nUser=a b\n", ["2:1", "3:1", "4:6"]),
+        ("[Contianer]\nImage=x\nUser=a b\n", ["1:1", "3:6"]),
+        ("[Container]\nUser=a b\n", ["", "2:6"]),
+        ("[Container]\nImage=x\nListenStream=no\nProxyPort=80\nIdleStop=9\n", ["3:14"]),
+        ("[Container]\nImage=x\nRemapUsers=what\nRemapUid=0:0:1\n", ["3:12"]),
+        ("[Container]\nImage=none.image\nMemory=lots\n", ["2:7", "3:8"]),
+        ("[Container]\nRootfs=/r\nMemory=lots\n", ["2:8", "3:8"]),
+        ("[Container]\nImage x\nMemory=lots\n", ["2:1", "3:8"]),
+        ("", [""]),
+    ],
+    ids=["key", "keys", "section", "no image", "socket", "remap", "reference", "rootfs", "line", "empty"],
+)  # fmt: skip
+def test_what_follows_from_another_error_is_none(
+    tmp_path: Path, text: str, places: list[str]
+) -> None:
+    found = said(tmp_path / "web.container", text)
+    assert [one.partition(": ")[0] if one[:1].isdigit() else "" for one in found] == places, found
+
+
+def test_errors_of_drop_ins_and_of_a_socket_file(tmp_path: Path) -> None:
+    drop_in = tmp_path / "web.container.d" / "10.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Container]\nMemory=lots\nNope=1\n")
+    socket = tmp_path / "web.socket"
+    socket.write_text("[Socket]\nListenStream=80\nAccept=yes\nService=web.container\n")
+    found = said(tmp_path / "web.container", "[Container]\nImage=x\n")
+    assert [one.partition(": ")[0] for one in found] == [
+        f"{drop_in}:2:8",
+        f"{drop_in}:3:1",
+        f"{socket}:3:8",
+    ], found
+
+
+def test_there_is_an_end(tmp_path: Path) -> None:
+    lines = "no equals sign\n" * 60_000
+    assert len(said(tmp_path / "web.container", f"[Container]\nImage=x\n{lines}")) == 50
+    assert len(said(tmp_path / "web.container", "[Container]\nImage=x\n" + "Nope=1\n" * 60)) == 50
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "web.container"
+    path.symlink_to(tmp_path / "nowhere")
+    (chosen,) = unit_files.chosen([str(path)])
+    (service,) = chosen.services()
+    (error,) = unit_errors.errors_of(service, chosen.declared)
+    assert "No such file" in error.message
+
+
+def test_directories_and_names_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="no declaration is in this directory"):
+        unit_files.chosen([str(tmp_path)])
+    with pytest.raises(FormatError, match="-: not the name of a declaration") as raised:
+        unit_files.chosen(["-"])
+    assert "write it to one" in raised.value.hint
+    for name in ("b.volume", "a.container", "notes.txt"):
+        (tmp_path / name).write_text("[Container]\nImage=x\n" if name[0] == "a" else "[Volume]\n")
+    assert [one.unit for one in unit_files.made([f"{tmp_path}/"])] == [
+        "a.service",
+        "b-volume.service",
+    ]
