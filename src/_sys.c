@@ -370,7 +370,15 @@ static PyObject *sys_seccomp_load(PyObject *module, PyObject *arguments)
         .len = (unsigned short)(size / unit),
         .filter = (struct sock_filter *)(uintptr_t)program,
     };
-    return none_or_error(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &filter));
+    return int_or_error(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &filter));
+}
+
+static PyObject *sys_pidfd_getfd(PyObject *module, PyObject *arguments)
+{
+    int pidfd, fd;
+    if (!PyArg_ParseTuple(arguments, "ii", &pidfd, &fd))
+        return NULL;
+    return int_or_error(syscall(SYS_pidfd_getfd, pidfd, fd, 0));
 }
 
 /* The program is attached to nothing. */
@@ -443,6 +451,16 @@ static PyObject *sys_write(PyObject *module, PyObject *arguments)
     if (!PyArg_ParseTuple(arguments, "iy#", &fd, &data, &size))
         return NULL;
     return int_or_error(syscall(SYS_write, fd, data, size));
+}
+
+/* One read(2) of one byte, which is thrown away. */
+static PyObject *sys_await_byte(PyObject *module, PyObject *arguments)
+{
+    int fd;
+    char byte;
+    if (!PyArg_ParseTuple(arguments, "i", &fd))
+        return NULL;
+    return int_or_error(syscall(SYS_read, fd, &byte, sizeof byte));
 }
 
 /* Set every signal to its default action, and block none: one call of Python's for each would take ten times as
@@ -592,12 +610,14 @@ static PyMethodDef methods[] = {
     {"capget", sys_capget, METH_NOARGS, "capget() -> (effective, permitted, inheritable)"},
     {"capset", sys_capset, METH_VARARGS, "capset(effective, permitted, inheritable)"},
     {"prctl", sys_prctl, METH_VARARGS, "prctl(option, a2=0, a3=0, a4=0, a5=0) -> int"},
-    {"seccomp_load", sys_seccomp_load, METH_VARARGS, "seccomp_load(flags, program)"},
+    {"seccomp_load", sys_seccomp_load, METH_VARARGS, "seccomp_load(flags, program) -> fd of the listener, if there is one"},
+    {"pidfd_getfd", sys_pidfd_getfd, METH_VARARGS, "pidfd_getfd(pidfd, fd) -> our own fd of it, close-on-exec"},
     {"bpf_prog_load", sys_bpf_prog_load, METH_VARARGS, "bpf_prog_load(type, instructions, license) -> fd"},
     {"bpf_prog_count", sys_bpf_prog_count, METH_VARARGS, "bpf_prog_count(cgroup_fd, attach_type) -> number of programs"},
     {"syncfs", sys_syncfs, METH_VARARGS, "syncfs(fd)"},
     {"getsockopt", sys_getsockopt, METH_VARARGS, "getsockopt(fd, level, option, value) -> value, of the same size"},
     {"write", sys_write, METH_VARARGS, "write(fd, data) -> count"},
+    {"await_byte", sys_await_byte, METH_VARARGS, "await_byte(fd) -> 1, or 0 at the end"},
     {"write_aside", sys_write_aside, METH_VARARGS, "write_aside(fd): write 0 to it and close it, by a thread of its own"},
     {"default_signals", sys_default_signals, METH_NOARGS, "default_signals(): every action, and the mask"},
     {"leave", sys_leave, METH_VARARGS, "leave(status): end this process; never returns"},

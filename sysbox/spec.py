@@ -126,7 +126,7 @@ class Security(Frozen):
     cap_drop: tuple[str, ...] = ()
     # off is docker's default; `--security-opt no-new-privileges` switches it on
     no_new_privileges: bool = False
-    seccomp: str = "default"  # default, unconfined, or the path of a profile
+    seccomp: str = "default"  # default, unconfined, the name of a profile, or its path
     mask: tuple[str, ...] = ()  # paths that are masked too
     unmask: tuple[str, ...] = ()  # patterns of paths neither masked nor read-only; "ALL"
     proc_options: tuple[str, ...] = ()  # of the procfs: hidepid=, gid=, subset=pid

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from sysbox.cli.output import note
+from sysbox.cli.output import note, one_line
 from sysbox.lifecycle import run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.records import Record
+    from sysbox.spec import ContainerSpec
+
+
+def of_profile(spec: ContainerSpec) -> None:
+    """Say which system calls its seccomp profile names for nothing; nothing is made if it cannot be read.
+
+    Raises SpecError, FormatError, Unsupported.
+    """
+    if spec.security.seccomp not in ("default", "unconfined"):
+        from sysbox.security import seccomp
+
+        if said := seccomp.unknown_calls(spec.security):
+            note(one_line(said))
 
 
 class Notices(run.Notices):

@@ -35,7 +35,7 @@ class ProcessPlan(Frozen):
     capabilities: Sets  # of root
     user_capabilities: Sets  # of any other user
     no_new_privileges: bool
-    seccomp: str  # default, unconfined, or the path of a profile
+    seccomp: str  # default, unconfined, the name of a profile, or its path
     rlimits: tuple[tuple[str, int, int], ...]
     sysctls: tuple[tuple[str, str], ...]  # (path below /proc/sys, value)
     oom_score_adj: int

@@ -5,14 +5,17 @@ from __future__ import annotations
 from sysbox.base.errors import KernelError
 from sysbox.linux import _sys
 
+NEW_LISTENER = 1 << 3  # SECCOMP_FILTER_FLAG_NEW_LISTENER
 
-def load(program: bytes, flags: int = 0) -> None:
+
+def load(program: bytes, flags: int = 0) -> int:
     """Filter the system calls of this process and its descendants; this cannot be undone.
 
-    `program` is an array of struct sock_filter. Needs no_new_privs or CAP_SYS_ADMIN (else EACCES).
-    Raises KernelError.
+    `program` is an array of struct sock_filter. Needs no_new_privs or CAP_SYS_ADMIN (else EACCES). Returns
+    with NEW_LISTENER the descriptor that answers the calls for which the program returns
+    SECCOMP_RET_USER_NOTIF (seccomp_unotify(2)), else 0. Raises KernelError.
     """
     try:
-        _sys.seccomp_load(flags, program)
+        return _sys.seccomp_load(flags, program)
     except OSError as error:
         raise KernelError.of("load the seccomp filter", "", error) from None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sysbox.base.suggest import suggest
-from sysbox.parse.common import NAME, absolute, bad, is_digits
+from sysbox.parse.common import NAME, bad, is_digits
+from sysbox.parse.seccomp import parse_profile
 from sysbox.spec import Security, Ulimit
 
 TYPE_CHECKING = False
@@ -75,10 +76,7 @@ def parse_security_opts(texts: Iterable[str], flag: str) -> Security:
                 bad(flag, text, "not true or false")
             security = security.replace(no_new_privileges=value != "false")
         elif key == "seccomp" and value:
-            profile = "default" if value in ("builtin", "default") else value
-            if profile not in ("default", "unconfined"):
-                profile = absolute(profile)
-            security = security.replace(seccomp=profile)
+            security = security.replace(seccomp=parse_profile(value, flag, text))
         elif key == "label" and value:
             security = security.replace(label=(*security.label, value))
         elif key == "mask" and value:

@@ -13,12 +13,14 @@ import time
 from sysbox.base.wait import until
 from sysbox.host import read_text
 from sysbox.linux import _sys
+from sysbox.units.cgroup import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sysbox.container.records import Usage
+    from sysbox.host import HostFacts
 
 _CHUNK = 1 << 16
 _REMOVAL_TOLD = 0.1  # seconds in which the kernel reports that a cgroup was removed
@@ -156,6 +158,12 @@ class OutOfMemory:
         return self._wakes > 1
 
 
+def kills_in(cgroup: str, facts: HostFacts) -> OutOfMemory:
+    """Watch for kills in a container's cgroup."""
+    memory = facts.controllers.get("memory", "")
+    return OutOfMemory(memory and memory + cgroup, facts.cgroup_mode)
+
+
 def kills(directory: str, version: str) -> int:
     """How many processes of a memory cgroup were killed for lack of memory; 0 if that cannot be read."""
     name = "memory.oom_control" if version == "v1" else "memory.events"
@@ -203,6 +211,11 @@ class Reports:
         from sysbox.units.cgroup.usage import parse_usage
 
         return parse_usage(self._texts)
+
+
+def usage_of(cgroup: str, facts: HostFacts) -> Reports:
+    """Watch what a container's cgroup uses."""
+    return Reports(files.events_file(cgroup, facts), files.report_files(cgroup, facts))
 
 
 def _open(path: str) -> int:

@@ -90,7 +90,7 @@ class Entering(Frozen):
     stdio: tuple[int, int, int]
     owned: tuple[int, ...]
     size: bytes  # struct winsize of its terminal; b"" is unknown
-    seccomp: bytes | None
+    seccomp: seccomp.Filter | None
     uids: tuple[IdMap, ...]  # the maps of the container's user namespace; () is the host's
     gids: tuple[IdMap, ...]
     outlives: bool  # the process may outlive this command, which can detach from it
@@ -137,10 +137,12 @@ def _run(record: Record, spec: ExecSpec, runtime: store.Runtime, context: ExecCo
     # the pid may have been reused: the cgroups would be those of another process
     if not runtime.alive():
         raise Conflict(_ended(record))
+    pass_on = parent.listening(record, entering.seccomp, runtime.pid)
     # the child inherits it: the container sees the child at once
     _sys.prctl(process.PR_SET_DUMPABLE, 0)
     parked = parent.fork_helper(lambda channel: main(entering, channel), unified)
     parked.meanwhile = lambda: _check_held(record, paths)
+    parked.on_listener = pass_on
     with Undo() as undo:
         undo.add(lambda _: wired.close())
         with parked:
@@ -233,7 +235,7 @@ def _entering(
         stdio=(wired.child[0], wired.child[1], wired.child[2]),
         owned=tuple(wired.owned),
         size=_terminal_size() if plan.tty else b"",
-        seccomp=seccomp.program_for(security, plan.capabilities.bounding),
+        seccomp=seccomp.filter_for(security, plan.capabilities.bounding),
         uids=record.uids,
         gids=record.gids,
         outlives=spec.detach or (plan.tty and spec.interactive and spec.keys != b""),
@@ -302,7 +304,7 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
         _change_directory(root, plan.workdir)
         take_streams(stdio, null, entering.owned, who.uid, tty=plan.tty)
         process.close_fds_except({channel.fileno()})
-        drop_privileges(plan, who, entering.seccomp, forks=True)
+        drop_privileges(plan, who, entering.seccomp, channel, forks=True)
         fork_inside(plan, env, channel, attended=not entering.outlives)
     except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
         channel.report(phase, "enter the container", error)

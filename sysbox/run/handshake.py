@@ -8,6 +8,9 @@ The messages, in their only order; the numbers stand in comments on both sides:
   #2 SCOPED     parent -> child   it is in its scope, its links exist (the data has their addresses)
   #3 CONSOLE    child -> parent   the master of its terminal, if it has one
   #4 PROCEED    parent -> child   its limits are written and its run is recorded: its command may run
+     LISTENING  child -> parent   if others are to answer its system calls: the descriptor for that, which the
+                                  parent takes
+     TAKEN      parent -> child   it has been taken
      BORN       child -> parent   if a pid namespace is joined: the pid of the process that was born there and
                                   continues in place of the child
      WAITING    child -> parent   instead of #5 if the container is only created: the child needs nothing more
@@ -50,6 +53,8 @@ FAILURE = b"F"
 BORN = b"B"
 WAITING = b"W"
 STARTING = b"S"
+LISTENING = b"L"
+TAKEN = b"T"
 
 _LIMIT = 1 << 16  # bytes of a message
 _TEXT_MAX = 2048  # characters, of which JSON makes up to twelve bytes each
@@ -163,6 +168,13 @@ class Channel:
         message, hint = message[:_TEXT_MAX], hint[:_TEXT_MAX]
         data = {"phase": phase, "message": message, "hint": hint, "status": status}
         self.send_once(FAILURE, data)
+
+    def await_answer(self) -> None:
+        """Wait for any message, or the peer's end, as `send_once` sends: by read(2), tried once."""
+        try:
+            _sys.await_byte(self._socket.fileno())
+        except OSError:
+            pass
 
     def send_once(self, kind: bytes, data: dict[str, Any]) -> None:
         """Send one message under a container's filter: by write(2), which a profile that allows anything

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sysbox.fs.secretfiles import Private
     from sysbox.plan import Plan
     from sysbox.security.identity import Identity
+    from sysbox.security.seccomp import Filter
     from sysbox.units.cgroup.tree import Placement
 
 
@@ -57,7 +58,7 @@ class Inherited(Frozen):
     stdio: tuple[int, int, int]  # fds for 0, 1, 2; -1 is /dev/null, or the terminal if there is one
     owned: tuple[int, ...]  # those of them that sysbox has made: chowned to the container's user
     size: bytes  # struct winsize of its terminal; b"" is unknown
-    seccomp: bytes | None  # the compiled filter; None is unconfined
+    seccomp: Filter | None  # None is unconfined
     placement: Placement
     private: Private | None = None  # the values of secrets and credentials
     sockets: dict[str, int] = {}  # noqa: RUF012 (path in the container -> a socket of the supervisor)
@@ -167,7 +168,7 @@ def main(
         # a descriptor of the host's must not reach the payload (CVE-2024-21626)
         passed = pass_sockets(plan.process.listening, channel)
         process.close_fds_except({channel.fileno(), *passed})
-        drop_privileges(plan.process, who, inherited.seccomp, forks=forks)
+        drop_privileges(plan.process, who, inherited.seccomp, channel, forks=forks)
         if forks:
             fork_inside(plan.process, env, channel, attended=True)
         run_command(plan.process, env, channel)

@@ -14,9 +14,11 @@ from sysbox.linux import _sys, namespace, process
 from sysbox.run.handshake import (
     BORN,
     CONSOLE,
+    LISTENING,
     PROCEED,
     SCOPED,
     STARTING,
+    TAKEN,
     UNSHARED,
     WAITING,
     Channel,
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn, Self
 
+    from sysbox.container.store import Record
     from sysbox.run.init import Inherited
+    from sysbox.security.seccomp import Filter
 
 
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
@@ -52,6 +56,8 @@ class Parked:
         self._builder: tuple[int, int] | None = None  # its (pid, pidfd), until it is reaped
         # called each second while we wait for the child
         self.meanwhile: Callable[[], None] | None = None
+        # called once with the descriptor by which its system calls are answered, and its pid
+        self.on_listener: Callable[[int, int], None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +99,7 @@ class Parked:
         Processes of its pid namespace may control the newborn already: its message is believed only as far
         as the pid is a child of ours. Raises StartError.
         """
+        self._pass_listener()
         self._await(self._channel.fileno())
         try:
             born: Any = self._channel.receive(BORN)[0].get("pid")
@@ -103,6 +110,26 @@ class Parked:
         posix.close(self.pidfd)
         self.pidfd = -1
         self.pid, self.pidfd = self._own_child(born)
+
+    def _pass_listener(self) -> None:
+        """Take the descriptor of its filter, if others are to answer its calls, and pass it on.
+
+        It comes by its number, since sendmsg(2) may be one of these calls. Raises StartError, KernelError.
+        """
+        if not self.on_listener:
+            return
+        pass_on, self.on_listener = self.on_listener, None
+        self._await(self._channel.fileno())
+        number: Any = self._channel.receive(LISTENING)[0].get("fd")
+        try:
+            fd = _sys.pidfd_getfd(self.pidfd, number)
+        except (OSError, TypeError, OverflowError):
+            raise StartError("the listener of its filter is gone", phase="handshake") from None
+        try:
+            pass_on(fd, self.pid)
+        finally:
+            posix.close(fd)
+        self._channel.send(TAKEN)
 
     def _own_child(self, pid: Any) -> tuple[int, int]:
         """(the pid of a child of ours, which another process has told us, its pidfd). Raises StartError."""
@@ -120,6 +147,7 @@ class Parked:
     def await_waiting(self) -> None:
         """Wait until a container that is only created needs nothing more of us. Raises StartError."""
         try:
+            self._pass_listener()
             self._channel.receive(WAITING)
         finally:
             self._channel.close()
@@ -127,6 +155,7 @@ class Parked:
     def await_exec(self) -> None:
         """Wait for #5: its command runs. Raises StartError."""
         try:
+            self._pass_listener()
             self._await(self._channel.fileno())
             self._channel.receive(b"")  # 5
             refused = self._refused()
@@ -173,6 +202,20 @@ class Parked:
             posix.close(pidfd)
 
 
+def listening(
+    record: Record, filtered: Filter | None, first: int = 0
+) -> Callable[[int, int], None] | None:
+    """`Parked.on_listener` for a filter; `first` is the container's first process, if there is one already.
+
+    Raises SpecError where nobody listens.
+    """
+    if filtered is None or not filtered.listener:
+        return None
+    from sysbox.run import listener  # few containers need it
+
+    return listener.connect(record, filtered, first)
+
+
 def let_start(path: str) -> None:
     """Have a created container, which waits at the socket `path`, run its command; return once that runs.
 
@@ -202,7 +245,7 @@ def destroy(pid: int, pidfd: int) -> int | None:
         return None
 
 
-def park(inherited: Inherited) -> Parked:
+def park(inherited: Inherited, on_listener: Callable[[int, int], None] | None = None) -> Parked:
     """Fork the child; it begins to make its namespaces and its root at once.
 
     With a user namespace it is the builder, and `await_child` comes next. Raises KernelError, SpecError for a
@@ -215,17 +258,17 @@ def park(inherited: Inherited) -> Parked:
     fds = [(kind, _open_namespace(kind, path)) for kind, path in plan.joined]
     others = [pair for pair in fds if pair[0] != "pid"]
     inside = next((fd for kind, fd in fds if kind == "pid"), -1)
+    main = builder.main if plan.uids else init.main
     flags = namespace.CLONE_NEWPID if plan.new_pid else 0
+    if plan.uids:
+        flags = namespace.CLONE_NEWNS
     try:
-        if plan.uids:
-            return _fork(
-                lambda channel: builder.main(inherited, channel, others, inside),
-                namespace.CLONE_NEWNS,
-            )
-        return _fork(lambda channel: init.main(inherited, channel, others, inside), flags)
+        parked = _fork(lambda channel: main(inherited, channel, others, inside), flags)
     finally:
         for _, fd in fds:
             posix.close(fd)
+    parked.on_listener = on_listener
+    return parked
 
 
 def fork_helper(run: Callable[[Channel], NoReturn], cgroup: int = -1) -> Parked:

@@ -17,7 +17,7 @@ import posix
 
 from sysbox.base.errors import FAILED, NOT_EXECUTABLE, NOT_FOUND, KernelError, StartError
 from sysbox.linux import _sys, capability, keyring, mount, namespace, process, seccomp, userns
-from sysbox.run.handshake import BORN, STARTING, WAITING, Channel
+from sysbox.run.handshake import BORN, LISTENING, STARTING, WAITING, Channel
 from sysbox.security import environment, identity
 
 TYPE_CHECKING = False
@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     from sysbox.container.process_plan import ProcessPlan
     from sysbox.linux.userns import IdMap
     from sysbox.security.identity import Identity
+    from sysbox.security.seccomp import Filter
 
 _TIOCSCTTY = 0x540E  # asm-generic/ioctls.h
 _NPROC = "nproc"
 PROFILE_REFUSES = "the seccomp profile refuses what sysbox does between loading it and the command"
 PROFILE_HINT = (
     "allow prctl, setgroups, setresgid, setresuid, capset, poll, write, execve and exit_group (clone and "
-    "setsid too for exec); with --security-opt no-new-privileges the first five are not needed"
+    "setsid too for exec, read and close with a listenerPath); with --security-opt no-new-privileges the "
+    "first five are not needed"
 )
 
 
@@ -123,11 +125,17 @@ def become_root_inside(plan: ProcessPlan) -> None:
 
 
 def drop_privileges(
-    plan: ProcessPlan, who: Identity, program: bytes | None, *, forks: bool = False
+    plan: ProcessPlan,
+    who: Identity,
+    filtered: Filter | None,
+    channel: Channel,
+    *,
+    forks: bool = False,
 ) -> None:
     """Become the container's user with its capabilities and filter, and nothing more.
 
-    A process that `forks` counts against its user's RLIMIT_NPROC: `run_command` sets that after the fork.
+    `filtered` None is unconfined. A process that `forks` counts against its user's RLIMIT_NPROC:
+    `run_command` sets that after the fork.
     """
     # before the filter, which may refuse it or only pretend
     posix.umask(plan.umask)
@@ -138,19 +146,34 @@ def drop_privileges(
             soft = hard = -1 if -1 in (most, hard) else max(most, hard)
         process.set_rlimit(name, soft, hard)
     keyring.join_session(None)
-    if program is None or plan.no_new_privileges:
+    if filtered is None or plan.no_new_privileges:
         _become(plan, who)
     else:
         # without no_new_privs a filter needs CAP_SYS_ADMIN, which is dropped next (seccomp(2))
-        seccomp.load(program)
+        _load(filtered, channel)
         try:
             _become(plan, who)
         except (OSError, KernelError) as error:
             raise refused_by_profile(error) from None
     if plan.no_new_privileges:
         _sys.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
-        if program is not None:
-            seccomp.load(program)
+        if filtered is not None:
+            _load(filtered, channel)
+
+
+def _load(filtered: Filter, channel: Channel) -> None:
+    """Load the filter. Who listens gets its descriptor through our parent, and the container never has it."""
+    if not filtered.listener:
+        seccomp.load(filtered.program, filtered.flags)
+        return
+    fd = seccomp.load(filtered.program, filtered.flags | seccomp.NEW_LISTENER)
+    channel.send_once(LISTENING, {"fd": fd})
+    channel.await_answer()
+    try:
+        # a process that is born beside others would show it to them
+        posix.close(fd)
+    except OSError:
+        pass  # ignoring: the profile refuses close(2), and execve(2) closes it
 
 
 def keep_groups(plan: ProcessPlan) -> None:

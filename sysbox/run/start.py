@@ -27,7 +27,7 @@ from sysbox.run.planning import before_fork, plan_of, with_ids_of_its_own
 from sysbox.security import seccomp
 from sysbox.units import journal, names
 from sysbox.units.bus import Bus
-from sysbox.units.cgroup import delegation, files, freezer, tree
+from sysbox.units.cgroup import delegation, freezer, tree
 from sysbox.units.limits import bandwidths
 
 TYPE_CHECKING = False
@@ -107,7 +107,7 @@ def bring_up(
         if plan is None:
             record = with_ids_of_its_own(record)
             plan = plan_of(record, facts, service)
-        program = seccomp.program_for(record.spec.security, plan.process.capabilities.bounding)
+        filtered = seccomp.filter_for(record.spec.security, plan.process.capabilities.bounding)
         private = before_fork(record, plan)
     runtime = _claim(record, plan)
     with Undo() as undo:
@@ -117,9 +117,9 @@ def bring_up(
         freezer.check_not_frozen(runtime.cgroup, facts)
         placement = tree.split_writes(runtime.cgroup, plan.scope.writes, facts)[0]
         inherited = _inherited(
-            plan, streams, size=size, seccomp=program, placement=placement, private=private
+            plan, streams, size=size, seccomp=filtered, placement=placement, private=private
         )
-        with parent.park(inherited) as parked:
+        with parent.park(inherited, parent.listening(record, filtered)) as parked:
             streams.close_child_ends()
             bus = Bus.connect()
             if not service:
@@ -161,8 +161,7 @@ def _set_going(
         attachments, ports, jobs, place = _surround(bus, record, plan, parked, undo, logged=logged)
         held = _write_limits(bus, record, plan, runtime.replace(networks=attachments), parked.pid)
         # before the command runs: it may end before its cgroup is read; with --rm its usage is not kept
-        oom = _out_of_memory(runtime.cgroup, facts)
-        used = None if record.spec.remove else _reports(runtime.cgroup, facts)
+        oom, used = _watched(runtime.cgroup, facts, used=not record.spec.remove)
         runtime = runtime.replace(started_ns=store.now_ns(), networks=attachments, ports=ports)
         if not plan.namespaces.joins_pid:
             _note(record, runtime, parked)
@@ -178,6 +177,14 @@ def _set_going(
         reports=used, thaw=thaw_file(facts, runtime.cgroup), bus=bus, start_jobs=jobs,
         link=attachments[0].host_link if attachments else "", held=held,
     )  # fmt: skip
+
+
+def _watched(cgroup: str, facts: HostFacts, *, used: bool) -> tuple[OutOfMemory, Reports | None]:
+    from sysbox.run import cgroup_watch  # while the child makes its root
+
+    return cgroup_watch.kills_in(cgroup, facts), (
+        cgroup_watch.usage_of(cgroup, facts) if used else None
+    )
 
 
 def give_up_on_failure(record: Record, started: Started) -> Undo:
@@ -325,19 +332,6 @@ def _surround(
         identity_files.write(record, plan, " ".join(addresses))
         pending.wait(done=lambda: parked.scoped(addresses))  # 2
     return attachments, ports, pending.jobs, place
-
-
-def _out_of_memory(cgroup: str, facts: HostFacts) -> OutOfMemory:
-    from sysbox.run.cgroup_watch import OutOfMemory
-
-    memory = facts.controllers.get("memory", "")
-    return OutOfMemory(memory and memory + cgroup, facts.cgroup_mode)
-
-
-def _reports(cgroup: str, facts: HostFacts) -> Reports:
-    from sysbox.run.cgroup_watch import Reports
-
-    return Reports(files.events_file(cgroup, facts), files.report_files(cgroup, facts))
 
 
 def _release(

@@ -7,6 +7,7 @@ than the library and gets the profile's default action.
 
 from __future__ import annotations
 
+import errno
 import posix
 import sys
 from _struct import pack
@@ -14,7 +15,7 @@ from _struct import pack
 from sysbox.base import program
 from sysbox.base.errors import SpecError, Unsupported
 from sysbox.linux import capability
-from sysbox.security.profile import Condition, Guard, Profile, Rule
+from sysbox.security.profile import ERRNO, NOTIFY, Condition, Guard, Profile, Rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,13 +43,16 @@ _ACTIONS = {
     "SCMP_ACT_TRAP": "TRAP",
     "SCMP_ACT_ALLOW": "ALLOW",
     "SCMP_ACT_LOG": "LOG",
+    NOTIFY: "NOTIFY",
 }
 _OPERATORS = ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ")
 
 # offsets in struct seccomp_data, opcodes of classic BPF (linux/bpf_common.h)
 _NR, _ARCH, _ARGS = 0, 4, 16
 _LOAD, _JUMP, _JUMP_EQUAL, _RETURN = 0x20, 0x05, 0x15, 0x06
+_JUMP_ABOVE, _JUMP_FROM = 0x25, 0x35  # unsigned: greater, greater or equal
 _RET_ERRNO = 0x00050000
+_X32_BIT = 0x40000000  # __X32_SYSCALL_BIT
 
 # direct numbers (asm/unistd.h) of calls for which libseccomp returns a pseudo number, as socketcall(2)
 # multiplexes them too
@@ -66,18 +70,19 @@ def compile_profile(profile: Profile, cap_mask: int, machine: str) -> bytes:
     Raises Unsupported without libseccomp or for an unknown CPU, SpecError for a profile that
     contradicts itself or is too long.
     """
-    library = _library()
+    compiler = library()
     if machine not in ARCHITECTURES:
         raise Unsupported(f"no seccomp profile for the CPU '{machine}'")
     name, native, others = ARCHITECTURES[machine]
     if profile.sub_architectures is not None:
         others = profile.sub_architectures.get(native, ())
-    tokens = [getattr(library.Arch, token) for token in (native, *others)]
-    rules = _rules(library, profile, _held(cap_mask), name, tokens)
-    guards = _guards(library, profile.guards, _held(cap_mask), tokens)
-    if len(guards + rules) > MAX_INSTRUCTIONS * INSTRUCTION:
+    tokens = [getattr(compiler.Arch, token) for token in (native, *others)]
+    rules = _rules(compiler, profile, _held(cap_mask), name, tokens)
+    before = _guards(compiler, profile.guards, _held(cap_mask), tokens)
+    before += _newer(compiler, profile, tokens)
+    if len(before + rules) > MAX_INSTRUCTIONS * INSTRUCTION:
         raise _too_long()
-    return guards + rules
+    return before + rules
 
 
 def _too_long() -> SpecError:
@@ -87,8 +92,11 @@ def _too_long() -> SpecError:
     )
 
 
-def _library() -> Any:
-    """Import pyseccomp, with find_library replaced: that would run ldconfig to find two known names."""
+def library() -> Any:
+    """pyseccomp, imported with find_library replaced: that would run ldconfig to find two known names.
+
+    Raises Unsupported.
+    """
     program.load_site()
     import ctypes.util
 
@@ -133,7 +141,8 @@ def _rules(
         raise SpecError(
             f"seccomp profile: its architectures cannot be combined: {reason}"
         ) from None
-    built.set_attr(library.Attr.ACT_BADARCH, library.ERRNO(38))  # ENOSYS, as without the support
+    # as a kernel without support for the architecture
+    built.set_attr(library.Attr.ACT_BADARCH, library.ERRNO(errno.ENOSYS))
     built.set_attr(library.Attr.CTL_OPTIMIZE, 2)  # a binary tree: fast to run and fast to load
     done: set[tuple[object, ...]] = set()
     for rule in profile.rules:
@@ -150,6 +159,11 @@ def _rules(
             if len(done) > MAX_INSTRUCTIONS:  # each needs at least one instruction
                 raise _too_long()
     return _export(built)
+
+
+def knows(library: Any, name: str) -> bool:
+    """Whether libseccomp knows a system call, of whichever architecture."""
+    return bool(library.resolve_syscall(library.Arch.NATIVE, name) != _UNKNOWN)
 
 
 def _numbers(library: Any, names: tuple[str, ...]) -> dict[str, int]:
@@ -183,11 +197,12 @@ def _alternatives(args: tuple[Condition, ...]) -> list[tuple[Condition, ...]]:
     return [(arg,) for arg in dict.fromkeys(args)]
 
 
-def _action(library: Any, action: str, errno: int | None) -> int:
-    if action == "SCMP_ACT_ERRNO":
-        return library.ERRNO(1 if errno is None else errno)  # type: ignore[no-any-return]
+def _action(library: Any, action: str, number: int | None) -> int:
+    number = errno.EPERM if number is None else number
+    if action == ERRNO:
+        return library.ERRNO(number)  # type: ignore[no-any-return]
     if action == "SCMP_ACT_TRACE":
-        return library.TRACE(1 if errno is None else errno)  # type: ignore[no-any-return]
+        return library.TRACE(number)  # type: ignore[no-any-return]
     if action not in _ACTIONS:
         raise SpecError(f"seccomp profile: the action {action} is not supported")
     return getattr(library, _ACTIONS[action])  # type: ignore[no-any-return]
@@ -220,6 +235,34 @@ class _File:
 
     def fileno(self) -> int:
         return self._fd
+
+
+# defaults that are right for a call that the profile's author could not know
+_FOR_ANY_CALL = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
+
+
+def _newer(library: Any, profile: Profile, tokens: list[int]) -> bytes:
+    """ENOSYS for calls whose numbers are above all that the profile names, as in runc: a C library then falls
+    back to an older call, which it does not after EPERM.
+    """
+    default = profile.default_action
+    if default in _FOR_ANY_CALL or (default == ERRNO and profile.default_errno == errno.ENOSYS):
+        return b""
+    names = {name for rule in profile.rules for name in rule.names}
+    code = b""
+    for token in tokens:
+        # numbers that begin anew: of calls that only ARM has (__ARM_NR_BASE), and of x32
+        aside = {library.Arch.ARM: 0xF0000, library.Arch.X86_64: _X32_BIT}.get(token, 1 << 31)
+        found = (library.resolve_syscall(token, name) for name in names)
+        highest = max((number for number in found if 0 <= number < aside), default=-1)
+        if highest < 0 or token == library.Arch.X32:
+            continue
+        body = _op(_LOAD, _NR)
+        if token == library.Arch.ARM or library.Arch.X32 in tokens:
+            body += _op(_JUMP_FROM, aside, 2, 0)
+        body += _op(_JUMP_ABOVE, highest, 0, 1) + _op(_RETURN, _RET_ERRNO | errno.ENOSYS)
+        code += _op(_LOAD, _ARCH) + _op(_JUMP_EQUAL, token, 0, len(body) // INSTRUCTION) + body
+    return code
 
 
 def _guards(

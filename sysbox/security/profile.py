@@ -17,6 +17,7 @@ from sysbox.base.frozen import Frozen
 
 ALLOW = "SCMP_ACT_ALLOW"
 ERRNO = "SCMP_ACT_ERRNO"
+NOTIFY = "SCMP_ACT_NOTIFY"
 EQ = "SCMP_CMP_EQ"
 MASKED_EQ = "SCMP_CMP_MASKED_EQ"
 
@@ -65,6 +66,10 @@ class Profile(Frozen):
     sub_architectures: dict[str, tuple[str, ...]] | None = None  # None is bpf.ARCHITECTURES
     rules: tuple[Rule, ...] = ()
     guards: tuple[Guard, ...] = ()
+    flags: int = 0  # of seccomp(2): SECCOMP_FILTER_FLAG_*
+    # the socket of who answers calls whose action is NOTIFY, and what it is told; "" is nobody
+    listener: str = ""
+    metadata: str = ""
 
 
 _FILES = """

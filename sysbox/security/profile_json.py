@@ -10,16 +10,16 @@ import errno
 import posix
 
 from sysbox.base import codec
-from sysbox.base.errors import SpecError
+from sysbox.base.errors import FormatError, SpecError
 from sysbox.base.suggest import did_you_mean
-from sysbox.security.profile import Condition, Profile, Rule
+from sysbox.security.profile import NOTIFY, Condition, Profile, Rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 _TOP = ("defaultAction", "defaultErrnoRet", "defaultErrno", "architectures", "archMap", "flags")
-_TOP_KEYS = (*_TOP, "syscalls", "comment")
+_TOP_KEYS = (*_TOP, "syscalls", "comment", "listenerPath", "listenerMetadata")
 _RULE_KEYS = ("names", "name", "action", "errnoRet", "errno", "args") + (
     "includes",
     "excludes",
@@ -35,6 +35,7 @@ _ACTIONS = (
     "SCMP_ACT_KILL_PROCESS",
     "SCMP_ACT_KILL_THREAD",
     "SCMP_ACT_LOG",
+    NOTIFY,
     "SCMP_ACT_TRACE",
     "SCMP_ACT_TRAP",
 )
@@ -42,13 +43,20 @@ _OPERATORS = tuple(f"SCMP_CMP_{op}" for op in ("EQ", "NE", "LT", "LE", "GE", "GT
 _TOKENS = (
     ("X86_64", "X86", "X32", "ARM", "AARCH64", "PPC", "PPC64", "PPC64LE", "RISCV64", "S390")
     + ("S390X", "MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64", "MIPSEL64N32")
-    + ("PARISC", "PARISC64")
+    + ("PARISC", "PARISC64", "LOONGARCH64", "M68K", "SH", "SHEB")
 )
 _GO_NAMES = {"x86": "386"}
 _MAX_ERRNO = 4095  # MAX_ERRNO of the kernel
 _MAX_RULES = 4096
 _MAX_NAMES = 65536  # in all rules together
-_HARMLESS_FLAGS = ("SECCOMP_FILTER_FLAG_TSYNC",)  # no effect: the loading process has one thread
+_MAX_METADATA = 1 << 15  # characters of what is sent to the listener
+# flag -> its bit (linux/seccomp.h); TSYNC has no effect, since the process that loads it has one thread
+_FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 0,
+    "SECCOMP_FILTER_FLAG_LOG": 1 << 1,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 1 << 2,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 1 << 5,
+}
 
 
 def parse(content: bytes, path: str) -> Profile:
@@ -57,22 +65,83 @@ def parse(content: bytes, path: str) -> Profile:
     Raises FormatError where it is not strict JSON, SpecError, naming the key, for any other error.
     """
     where = f"seccomp profile {path}"
-    data = _object(codec.loads(content, where), _TOP_KEYS, where)
-    for index, flag in enumerate(_items(data, "flags", where)):
-        if flag not in _HARMLESS_FLAGS:
-            raise SpecError(f"{where}: flags[{index}]: {flag!r} is not supported")
+    data = _object(_document(content, where), _TOP_KEYS, where)
     rules = _items(data, "syscalls", where)
     if len(rules) > _MAX_RULES:
         raise SpecError(f"{where}: syscalls: more than {_MAX_RULES} rules")
     read = [_rule(rule, f"{where}: syscalls[{index}]") for index, rule in enumerate(rules)]
     if sum(len(rule.names) for rule in read if rule) > _MAX_NAMES:
         raise SpecError(f"{where}: syscalls: more than {_MAX_NAMES} names")
-    return Profile(
+    profile = Profile(
         default_action=_choice(data, "defaultAction", _ACTIONS, where),
         default_errno=_errno(data, "defaultErrnoRet", "defaultErrno", where),
         sub_architectures=_architectures(data, where),
         rules=tuple(rule for rule in read if rule),
+        flags=_flags(data, where),
+        listener=_text(data, "listenerPath", where),
+        metadata=_text(data, "listenerMetadata", where),
     )
+    _check_listener(profile, where)
+    return profile
+
+
+def _document(content: bytes, where: str) -> Any:
+    """The value of strict JSON. Raises FormatError, with line and column where that is what is wrong."""
+    try:
+        return codec.loads(content, where)
+    except FormatError:
+        import json
+
+        try:
+            json.loads(content.decode())
+        except json.JSONDecodeError as error:
+            raise FormatError(
+                f"{where}: not JSON in line {error.lineno}, column {error.colno}: {error.msg}"
+            ) from None
+        except (UnicodeDecodeError, ValueError, RecursionError):
+            pass  # the first error says it
+        raise
+
+
+def _flags(data: dict[str, Any], where: str) -> int:
+    """The bits of seccomp(2)'s flags; null is none, as in runc."""
+    bits = 0
+    for index, flag in enumerate(_items(data, "flags", where)):
+        if not isinstance(flag, str) or flag not in _FLAGS:
+            hint = did_you_mean(flag, _FLAGS) if isinstance(flag, str) else ""
+            raise SpecError(f"{where}: flags[{index}]: {flag!r} is not supported", hint=hint)
+        bits |= _FLAGS[flag]
+    return bits
+
+
+def _text(data: dict[str, Any], key: str, where: str) -> str:
+    value = data.get(key)
+    if value is None:
+        return ""
+    if type(value) is not str or len(value) > _MAX_METADATA or "\0" in value:
+        raise SpecError(f"{where}: {key}: must be a string of at most {_MAX_METADATA} characters")
+    return value
+
+
+def _check_listener(profile: Profile, where: str) -> None:
+    """The rules for SCMP_ACT_NOTIFY, which are runc's too. Raises SpecError.
+
+    Until the listener has its descriptor, nobody answers: write(2) is how that is passed on.
+    """
+    if profile.default_action == NOTIFY:
+        raise SpecError(
+            f"{where}: defaultAction: {NOTIFY} cannot be the default",
+            hint="name the system calls that the listener answers",
+        )
+    asks = [rule for rule in profile.rules if rule.action == NOTIFY]
+    if any("write" in rule.names for rule in asks):
+        raise SpecError(
+            f"{where}: write cannot be {NOTIFY}: sysbox needs it to pass the listener on"
+        )
+    if asks and not profile.listener:
+        raise SpecError(f"{where}: {NOTIFY} needs a listenerPath: without it nobody would answer")
+    if profile.listener and profile.listener[0] != "/":
+        raise SpecError(f"{where}: listenerPath: {profile.listener!r} is not an absolute path")
 
 
 def _rule(data: Any, where: str) -> Rule | None:
@@ -87,7 +156,7 @@ def _rule(data: Any, where: str) -> Rule | None:
     excludes = _object(_given(data, "excludes"), _FILTER_KEYS, f"{where}.excludes")
     at_least = _kernel(includes, f"{where}.includes")
     below = _kernel(excludes, f"{where}.excludes")
-    running = _release(posix.uname().release)
+    running = _running()
     if (at_least and running < at_least) or (below and running >= below):
         return None
     return Rule(
@@ -156,6 +225,11 @@ def _kernel(data: dict[str, Any], where: str) -> tuple[int, int] | None:
     ):
         raise SpecError(f"{where}.minKernel: must be VERSION.REVISION, not {text!r}")
     return int(parts[0]), int(parts[1])
+
+
+def _running() -> tuple[int, int]:
+    """The kernel's version and revision."""
+    return _release(posix.uname().release)
 
 
 def _release(text: str) -> tuple[int, int]:

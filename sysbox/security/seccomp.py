@@ -9,13 +9,19 @@ from __future__ import annotations
 import _stat
 import posix
 
-from sysbox.base import paths
-from sysbox.base.errors import KernelError, SpecError
+from sysbox.base import codec
+from sysbox.base.errors import FormatError, KernelError, SpecError
+from sysbox.base.frozen import Frozen
 from sysbox.linux import capability
+from sysbox.security import filter_cache
 from sysbox.spec import Security
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.security.profile import Profile
+
 # raise it with every change of the default profile or of the compiler; a test enforces it
-VERSION = 1
+VERSION = 2
 
 # the capabilities that the default profile depends on
 GATES = (
@@ -35,19 +41,24 @@ GATES = (
     "SYS_TTY_CONFIG",
 )
 
-DIRECTORY = f"{paths.CACHE}/seccomp"
 MAX_PROFILE = 8 << 20  # bytes of a profile that the user gives
 
 # O_NONBLOCK: open(2) of a FIFO would wait for a writer
 _READ = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
-_INSTRUCTION = 8  # struct sock_filter
-_MAX_PROGRAM = 4096 * _INSTRUCTION  # BPF_MAXINSNS
-_MAGIC = b"SBX1"
-_TRAILER = len(_MAGIC) + 4  # the magic number and a CRC-32
 
 
-def program_for(security: Security, cap_mask: int, machine: str = "") -> bytes | None:
-    """The filter as an array of struct sock_filter; None is unconfined.
+class Filter(Frozen):
+    """What seccomp(2) is given for a container."""
+
+    program: bytes  # an array of struct sock_filter
+    flags: int = 0  # SECCOMP_FILTER_FLAG_*
+    # the path of the socket of who answers calls for the container, and what it is told; "" is nobody
+    listener: str = ""
+    metadata: str = ""
+
+
+def filter_for(security: Security, cap_mask: int, machine: str = "") -> Filter | None:
+    """The filter of a container; None is unconfined.
 
     `cap_mask` is the container's capabilities, `machine` that of uname(2). A privileged container is
     unconfined unless it has a profile of its own, as in docker. Raises SpecError or FormatError for a profile
@@ -57,49 +68,110 @@ def program_for(security: Security, cap_mask: int, machine: str = "") -> bytes |
     choice = profile_of(security)
     if choice == "unconfined":
         return None
-    return (
-        _default(cap_mask, machine) if choice == "default" else _custom(choice, cap_mask, machine)
-    )
+    if choice == "default":
+        return Filter(program=_default(cap_mask, machine))
+    return _custom(choice, cap_mask, machine)
 
 
 def profile_of(security: Security) -> str:
-    """Which filter applies: "default", "unconfined", or the path of a profile."""
+    """Which filter applies: "default", "unconfined", the name of a profile or the path of one."""
     if security.seccomp in ("", "default", "builtin"):
         return "unconfined" if security.privileged else "default"
     return security.seccomp
 
 
+def unknown_calls(security: Security) -> str:
+    """What there is to say of the calls that a profile names and nobody here knows; "" is nothing.
+
+    Raises as `filter_for` does.
+    """
+    choice = profile_of(security)
+    if choice in ("default", "unconfined"):
+        return ""
+    content = _read_profile(choice)
+    machine = posix.uname().machine
+    name = _name("", content, machine, "notes")
+    said = filter_cache.load(name)
+    if said is None:
+        from sysbox.security import known_calls
+
+        said = known_calls.describe_unknown(_parse(content, choice)).encode()
+        filter_cache.store(name, said)
+    return f"seccomp profile {choice}: {said.decode()}" if said else ""
+
+
 def _default(cap_mask: int, machine: str) -> bytes:
     gated = cap_mask & capability.mask(GATES)
     name = f"default-{VERSION}-{gated:x}-{machine}-{_library(machine)}.bpf"
-    program = _load(name)
-    if program is None:
+    program = filter_cache.load(name)
+    if not program:
         from sysbox.security import bpf, profile
 
         program = bpf.compile_profile(profile.default(), cap_mask, machine)
-        _store(name, program)
+        filter_cache.store(name, program)
     return program
 
 
-def _custom(path: str, cap_mask: int, machine: str) -> bytes:
-    content = _read_profile(path)
+def _custom(choice: str, cap_mask: int, machine: str) -> Filter:
+    content = _read_profile(choice)
+    name = _name(f"{cap_mask:x}", content, machine, "bpf")
+    found = _unpacked(filter_cache.load(name))
+    if found is None:
+        from sysbox.security import bounded
+
+        parsed = _parse(content, choice)
+        found = Filter(
+            program=bounded.compile_profile(parsed, cap_mask, machine),
+            flags=parsed.flags,
+            listener=parsed.listener,
+            metadata=parsed.metadata,
+        )
+        filter_cache.store(name, _packed(found))
+    return found
+
+
+def _name(capabilities: str, content: bytes, machine: str, kind: str) -> str:
+    """The name of the file in the cache for what is made of a profile."""
     from hashlib import sha256
 
-    made_from = f"{VERSION} {cap_mask:x} {machine} {_library(machine)} {posix.uname().release}\n"
-    name = f"{sha256(made_from.encode() + content).hexdigest()}.bpf"
-    program = _load(name)
-    if program is None:
-        from sysbox.security import bounded, profile_json
-
-        parsed = profile_json.parse(content, path)
-        program = bounded.compile_profile(parsed, cap_mask, machine)
-        _store(name, program)
-    return program
+    around = f"{machine} {_library(machine)} {posix.uname().release}"
+    made_from = f"{VERSION} {capabilities} {around}\n"
+    return f"{sha256(made_from.encode() + content).hexdigest()}.{kind}"
 
 
-def _read_profile(path: str) -> bytes:
+def _packed(one: Filter) -> bytes:
+    """A filter as a file of the cache: a line of JSON, then the program."""
+    return codec.dumps([one.flags, one.listener, one.metadata]) + one.program
+
+
+def _unpacked(content: bytes | None) -> Filter | None:
+    head, _, program = (content or b"").partition(b"\n")
+    if not program:
+        return None
+    try:
+        flags, listener, metadata = codec.loads(head, "")
+    except (FormatError, ValueError):
+        return None
+    return Filter(program=program, flags=flags, listener=listener, metadata=metadata)
+
+
+def _parse(content: bytes, choice: str) -> Profile:
+    from sysbox.security import profile_json
+
+    return profile_json.parse(content, choice)
+
+
+def _read_profile(choice: str) -> bytes:
+    path = choice
+    if "/" not in choice:
+        from sysbox.parse import seccomp as names
+
+        path = names.path_of(choice)
+        if not path:
+            reason, hint = names.nowhere(choice)
+            raise SpecError(f"seccomp={choice}: {reason}", hint=hint)
     if not path.startswith("/") or "\0" in path:
-        raise SpecError(f"seccomp={path}: must be default, unconfined or an absolute path")
+        raise SpecError(f"seccomp={path}: must be default, unconfined, a name or an absolute path")
     try:
         fd = posix.open(path, _READ)
     except OSError as error:
@@ -107,7 +179,7 @@ def _read_profile(path: str) -> bytes:
     try:
         if not _stat.S_ISREG(posix.fstat(fd).st_mode):
             raise SpecError(f"seccomp={path}: not a regular file")
-        content = _read(fd, MAX_PROFILE + 1)
+        content = filter_cache.read(fd, MAX_PROFILE + 1)
     except OSError as error:
         raise KernelError.of("read", path, error) from None
     finally:
@@ -115,14 +187,6 @@ def _read_profile(path: str) -> bytes:
     if len(content) > MAX_PROFILE:
         raise SpecError(f"seccomp={path}: larger than {MAX_PROFILE >> 20} MiB")
     return content
-
-
-def _read(fd: int, limit: int) -> bytes:
-    chunks: list[bytes] = []
-    while limit > 0 and (chunk := posix.read(fd, min(limit, 1 << 20))):
-        chunks.append(chunk)
-        limit -= len(chunk)
-    return b"".join(chunks)
 
 
 def _library(machine: str) -> str:
@@ -134,75 +198,3 @@ def _library(machine: str) -> str:
             continue
         return target.rpartition("/")[2].removeprefix("libseccomp.so.")
     return "unknown"
-
-
-def _load(name: str) -> bytes | None:
-    """A program from the cache; None where there is none, or the file is not trusted or damaged."""
-    try:
-        fd = posix.open(f"{DIRECTORY}/{name}", _READ | posix.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        status = posix.fstat(fd)
-        if (
-            not _stat.S_ISREG(status.st_mode)
-            or status.st_uid != posix.geteuid()
-            or status.st_mode & 0o077
-            or not 0 < status.st_size - _TRAILER <= _MAX_PROGRAM
-        ):
-            return None
-        return _without_checksum(_read(fd, status.st_size))
-    except OSError:
-        return None
-    finally:
-        posix.close(fd)
-
-
-def _with_checksum(program: bytes) -> bytes:
-    import zlib
-
-    return program + _MAGIC + zlib.crc32(program).to_bytes(4, "little")
-
-
-def _without_checksum(content: bytes) -> bytes | None:
-    """The program in a cache file's content; None where that is damaged."""
-    program = content[:-_TRAILER]
-    whole = len(program) % _INSTRUCTION == 0 and content == _with_checksum(program)
-    return program if whole else None
-
-
-def _store(name: str, program: bytes) -> None:
-    """Write a program to the cache, whole or not at all.
-
-    ignoring: errors, since the program is only compiled again at the next start
-    """
-    temporary = f"{DIRECTORY}/.{name}.{posix.getpid()}"
-    try:
-        for directory in (paths.STATE, paths.CACHE, DIRECTORY):
-            _make_directory(directory)
-        fd = posix.open(
-            temporary,
-            posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC,
-            0o600,
-        )
-    except OSError:
-        return
-    try:
-        _write(fd, _with_checksum(program))
-        posix.rename(temporary, f"{DIRECTORY}/{name}")
-    except OSError:
-        posix.unlink(temporary)
-    finally:
-        posix.close(fd)
-
-
-def _write(fd: int, content: bytes) -> None:
-    while content:
-        content = content[posix.write(fd, content) :]
-
-
-def _make_directory(path: str) -> None:
-    try:
-        posix.mkdir(path, 0o700)
-    except FileExistsError:
-        return

@@ -15,7 +15,7 @@ from sysbox.image import documents
 from sysbox.netns import networks
 from sysbox.netns.network import Network
 from sysbox.run import json_log
-from sysbox.security import bounded, profile_json
+from sysbox.security import bounded, known_calls, profile_json
 from sysbox.spec import ContainerSpec, Device, Health, Limits, Mount, Port, Ulimit
 from sysbox.units import journal, journalread
 
@@ -136,15 +136,18 @@ PROFILE = {
          "excludes": {"caps": ["CAP_SYS_ADMIN"]},
          "args": [{"index": 1, "value": 5, "valueTwo": 1, "op": "SCMP_CMP_MASKED_EQ"}]},
         {"name": "socket", "action": "SCMP_ACT_LOG", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_GE"}]},
+        {"names": ["mkdir", "mkdri"], "action": "SCMP_ACT_NOTIFY"},
     ],
+    "listenerPath": "/run/agent", "listenerMetadata": "m", "flags": ["SECCOMP_FILTER_FLAG_LOG"],
 }  # fmt: skip
 
 
 @given(nearly([PROFILE]))
 def test_seccomp_profiles(data: Any) -> None:
-    """Read or refused; and what is read compiles, or is refused then."""
+    """Read or refused; and what is read compiles, or is refused then. What it names is said in one line."""
     found = outcome(lambda: profile_json.parse(raw(data), "/p.json"))
     if found is not Refused:
+        assert "\n" not in known_calls.describe_unknown(found)
         program = outcome(lambda: bounded.compile_profile(found, 0, "x86_64"))
         assert program is Refused or len(program) % 8 == 0
 

@@ -44,6 +44,12 @@ def test_installed_units_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert offered("unit uninstall ") == offered("unit cat w") == ["web.service"]
 
 
+def test_profiles_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "web.json").touch()
+    monkeypatch.setattr("sysbox.parse.seccomp.DIRECTORIES", (str(tmp_path), str(tmp_path / "none")))
+    assert offered("run --security-opt seccomp=") == ["seccomp=", "seccomp=web"]
+
+
 @pytest.mark.parametrize("name", VERBS)
 def test_every_verb_is_offered(name: str) -> None:
     group, _, verb = name.rpartition(" ")

@@ -101,6 +101,7 @@ def test_what_is_relative_to_the_caller(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("OWN", "mine $x")
     (tmp_path / "env").write_text("A=1\n")
     (tmp_path / "bare").write_text("OWN\nA=2\n")
+    (tmp_path / "p.json").touch()
     text = file_of(
         "--env-file=env", "--env=OWN", "--env=NOT_THERE", "-v=./d:/d", "--security-opt=seccomp=p.json",
         "--mount=type=bind,src=m,dst=/m,ro", "--cidfile=id", "img",

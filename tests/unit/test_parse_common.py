@@ -13,7 +13,7 @@ from forked import in_child, needs_root
 
 from sysbox.base.errors import SpecError, Unsupported
 from sysbox.linux.capability import NAMES, mask
-from sysbox.parse import common, service, storage, time
+from sysbox.parse import common, seccomp, service, storage, time
 from sysbox.parse.network import parse_add_host, parse_port
 from sysbox.parse.process import parse_env_file, parse_groups, parse_umask, parse_user
 from sysbox.parse.security import parse_cap, parse_security_opts, parse_ulimit
@@ -265,6 +265,40 @@ def test_a_profile_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     for text in ("seccomp=./p.json", f"seccomp={tmp_path}/p.json"):
         assert parse_security_opts([text], FLAG).seccomp == f"{tmp_path}/p.json"
+
+
+def test_a_profile_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The administrator's come before those of packages; a file of the working directory comes last."""
+    own, packaged, here = (tmp_path / name for name in ("own", "packaged", "here"))
+    for directory in (own, packaged, here):
+        directory.mkdir()
+        (directory / "both.json").touch()
+    (packaged / "base.json").touch()
+    (here / "base").touch()
+    (here / "only.txt").touch()
+    monkeypatch.setattr(seccomp, "DIRECTORIES", (str(own), str(packaged)))
+    monkeypatch.chdir(here)
+
+    def parsed(value: str) -> str:
+        return parse_security_opts([f"seccomp={value}"], FLAG).seccomp
+
+    assert [parsed(name) for name in ("both", "base", "builtin")] == ["both", "base", "default"]
+    assert seccomp.path_of("both") == f"{own}/both.json"
+    assert parsed("both.json") == f"{here}/both.json"
+    assert parsed("only.txt") == f"{here}/only.txt"
+    assert parsed("./base") == f"{here}/base"
+    assert seccomp.names() == ("base", "both")
+    for wrong, hint in (
+        ("bsae", "did you mean 'base'?"),
+        ("unconfind", "did you mean 'unconfined'?"),
+        ("something-else", "./something-else"),
+        ("x" * 4000, "put it there as xxx"),
+        (".hidden", "put it there"),
+        ("a\0b", "put it there"),
+    ):
+        with pytest.raises(SpecError, match=f"no profile of this name in {own} or") as caught:
+            parsed(wrong)
+        assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize(

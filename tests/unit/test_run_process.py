@@ -218,7 +218,8 @@ def test_root_and_others_have_sets_of_their_own(user: int) -> None:
 
     def become() -> list[int]:
         process.keep_groups(plan)
-        process.drop_privileges(plan, Identity(uid=user, gid=user, groups=(user,)), None)
+        who = Identity(uid=user, gid=user, groups=(user,))
+        process.drop_privileges(plan, who, None, Channel.pair()[1])
         with open("/proc/thread-self/status", encoding="ascii") as file:
             lines = [line.split() for line in file]
         sets = [int(words[1], 16) for words in lines if words[0].startswith("Cap")]

@@ -24,6 +24,7 @@ def main(values: Values) -> int:
         from sysbox.cli.commands import unit_generate
 
         return unit_generate.write_command_line(values)
+    notices.of_profile(spec)
     foreground = not (spec.detach or values.dry_run)
     if foreground and spec.tty and spec.interactive and not posix.isatty(0):
         raise UsageError(

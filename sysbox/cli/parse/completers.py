@@ -25,6 +25,8 @@ def of_argument(verb: Verb, argument: Argument) -> Completer:
 
 def of_option(option: Option) -> Completer | None:
     """The completer for the value of a flag; None leaves it to click, which offers nothing."""
+    if option.names[-1] == "--security-opt":
+        return _listed(lambda: (*option.choices, *(f"seccomp={one}" for one in _profiles())))
     if option.choices:
         return _listed(lambda: option.choices)
     return _VALUES.get(option.metavar)
@@ -156,6 +158,13 @@ def _capabilities() -> Iterable[str]:
     from sysbox.linux.capability import NAMES, last_cap
 
     return {*NAMES[: last_cap() + 1], "ALL"}
+
+
+def _profiles() -> Iterable[str]:
+    """Seccomp profiles."""
+    from sysbox.parse import seccomp
+
+    return seccomp.names()
 
 
 def _variants() -> Iterable[str]:

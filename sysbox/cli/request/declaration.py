@@ -14,6 +14,7 @@ from sysbox.netns import networks
 from sysbox.parse import common as parse
 from sysbox.parse import storage
 from sysbox.parse.process import caller_env, read_lines
+from sysbox.parse.seccomp import parse_profile
 from sysbox.units.quadlet import writer
 
 TYPE_CHECKING = False
@@ -72,9 +73,7 @@ def _absolute(flags: Iterable[Flag]) -> Iterator[Flag]:
             is_bind = mount.kind == "bind" and f"={mount.source}" not in text
             yield next(iter(words.mount_flags(mount))) if is_bind else (name, text)
         elif name == "--security-opt" and text.startswith(("seccomp=", "seccomp:")):
-            profile = text[8:]
-            plain = profile in ("builtin", "default", "unconfined")
-            yield name, text if plain else f"seccomp={parse.absolute(profile)}"
+            yield name, f"seccomp={parse_profile(text[8:], name, text)}"
         elif name == "--env" and "=" not in text:
             own = caller_env(text)
             if own is not None:

@@ -47,7 +47,7 @@ _CONTAINER = {
     "RemapUidSize": "With RemapUsers= auto or keep-id: how many ids.",
     "RemapUsers": "`manual`, `auto` or `keep-id`: an older way to write UIDMap= and UserNS=.",
     "Rootfs": "Refused: `sysbox import` makes an image of a directory.",
-    "SeccompProfile": "As `--security-opt seccomp=`. A relative path is relative to this file.",
+    "SeccompProfile": "As `--security-opt seccomp=`: a name, or a file; `./FILE` is relative to this file.",
     "SecurityLabelDisable": "Accepted: no labels are applied yet.",
     "SecurityLabelFileType": "Refused: labels are not there yet.",
     "SecurityLabelLevel": "Refused: labels are not there yet.",

@@ -1,0 +1,74 @@
+"""The value of `seccomp=`: a profile by its name, a file, or a word of docker's.
+
+A name stands for NAME.json in one of DIRECTORIES; it is kept as a name, and looked up at each start.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from sysbox.base import paths
+from sysbox.base.suggest import did_you_mean
+from sysbox.parse.common import ALNUM, NAME, absolute, bad
+
+# the administrator's profiles come before those of packages
+DIRECTORIES = tuple(f"{one}/seccomp" for one in reversed(paths.CONFIGURATION))
+_WORDS = ("default", "unconfined")
+_LONGEST = 128  # characters of a name
+_SUFFIX = ".json"
+
+
+def parse_profile(value: str, flag: str, text: str) -> str:
+    """What a record keeps: "default", "unconfined", the name of a profile, or the absolute path of a file.
+
+    A word without a slash that names no profile is a file of the working directory, if it exists. Raises
+    SpecError for other words.
+    """
+    if value in ("builtin", *_WORDS):
+        return "default" if value == "builtin" else value
+    if "/" in value:
+        return absolute(value)
+    if path_of(value):
+        return value
+    if not _exists(value):
+        reason, hint = nowhere(value)
+        bad(flag, text, reason, hint)
+    return absolute(value)
+
+
+def path_of(name: str) -> str:
+    """The file of the profile with this name; "" if there is none."""
+    if not name or len(name) > _LONGEST or name[0] not in ALNUM or not NAME.issuperset(name):
+        return ""
+    for directory in DIRECTORIES:
+        path = f"{directory}/{name}{_SUFFIX}"
+        if _exists(path):
+            return path
+    return ""
+
+
+def names() -> tuple[str, ...]:
+    """The names of all profiles, sorted."""
+    found: set[str] = set()
+    for directory in DIRECTORIES:
+        try:
+            found.update(posix.listdir(directory))
+        except OSError:
+            continue  # ignoring: there is no such directory, or the user may not read it
+    bare = (one.removesuffix(_SUFFIX) for one in found if one.endswith(_SUFFIX))
+    return tuple(sorted(one for one in bare if path_of(one)))
+
+
+def nowhere(name: str) -> tuple[str, str]:
+    """(why a word is no profile, what to do), for an error."""
+    hint = did_you_mean(name, (*names(), *_WORDS))
+    hint = hint or f"put it there as {name[:_LONGEST]}{_SUFFIX}; a file has a slash, as in ./{name}"
+    return f"no profile of this name in {' or '.join(DIRECTORIES)}", hint
+
+
+def _exists(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except (OSError, ValueError):
+        return False
+    return True
