@@ -8,7 +8,7 @@ PYTEST := .venv/bin/pytest
 
 export PREFIX LINKS
 
-.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs mutants bench bench-crowd bench-build bench-pull bench-push bench-saveload bench-attacks bench-against bench-network bench-sockets bench-timeline bench-generator bench-userns install uninstall clean
+.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs mutants bench bench-crowd bench-build bench-pull bench-push bench-saveload bench-attacks bench-against bench-network bench-sockets bench-timeline bench-generator bench-userns bench-landlock install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -89,6 +89,9 @@ bench-generator: build ## measure the systemd generator on 200 files, beside the
 
 bench-userns: build ## compare `run` in a user namespace of its own with `run --userns host`
 	@.venv/bin/python -B bench/userns.py
+
+bench-landlock: build ## compare `run --security-opt landlock=on` with `run` without it
+	@set -o pipefail; .venv/bin/python -B bench/landlock.py | .venv/bin/python -B bench/keep.py bench/RESULTS.md
 
 # Other directories: `make install PREFIX=/srv/sysbox LINKS=/srv/local`.
 install: ## install sysbox for this machine: /opt/sysbox (PREFIX), and links to it below /usr/local (LINKS)

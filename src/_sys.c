@@ -17,6 +17,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
+#include <linux/landlock.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
 #include <linux/sched.h>
@@ -381,6 +382,36 @@ static PyObject *sys_pidfd_getfd(PyObject *module, PyObject *arguments)
     return int_or_error(syscall(SYS_pidfd_getfd, pidfd, fd, 0));
 }
 
+/* The attributes may have fields that this kernel or its header lacks: their size says how many there are. */
+static PyObject *sys_landlock_create_ruleset(PyObject *module, PyObject *arguments)
+{
+    const char *attributes;
+    Py_ssize_t size;
+    unsigned int flags;
+    if (!PyArg_ParseTuple(arguments, "z#I", &attributes, &size, &flags))
+        return NULL;
+    return int_or_error(syscall(SYS_landlock_create_ruleset, attributes, attributes ? (size_t)size : 0, flags));
+}
+
+static PyObject *sys_landlock_add_path(PyObject *module, PyObject *arguments)
+{
+    int ruleset, path;
+    unsigned long long access;
+    if (!PyArg_ParseTuple(arguments, "iiK", &ruleset, &path, &access))
+        return NULL;
+    struct landlock_path_beneath_attr rule = {.allowed_access = access, .parent_fd = path};
+    return none_or_error(syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0));
+}
+
+static PyObject *sys_landlock_restrict_self(PyObject *module, PyObject *arguments)
+{
+    int ruleset;
+    unsigned int flags;
+    if (!PyArg_ParseTuple(arguments, "iI", &ruleset, &flags))
+        return NULL;
+    return none_or_error(syscall(SYS_landlock_restrict_self, ruleset, flags));
+}
+
 /* The program is attached to nothing. */
 static PyObject *sys_bpf_prog_load(PyObject *module, PyObject *arguments)
 {
@@ -612,6 +643,11 @@ static PyMethodDef methods[] = {
     {"prctl", sys_prctl, METH_VARARGS, "prctl(option, a2=0, a3=0, a4=0, a5=0) -> int"},
     {"seccomp_load", sys_seccomp_load, METH_VARARGS, "seccomp_load(flags, program) -> fd of the listener, if there is one"},
     {"pidfd_getfd", sys_pidfd_getfd, METH_VARARGS, "pidfd_getfd(pidfd, fd) -> our own fd of it, close-on-exec"},
+    {"landlock_create_ruleset", sys_landlock_create_ruleset, METH_VARARGS,
+     "landlock_create_ruleset(attributes or None, flags) -> fd, or what a flag asks for"},
+    {"landlock_add_path", sys_landlock_add_path, METH_VARARGS,
+     "landlock_add_path(ruleset, fd, access): allow it on and below the path of fd"},
+    {"landlock_restrict_self", sys_landlock_restrict_self, METH_VARARGS, "landlock_restrict_self(ruleset, flags)"},
     {"bpf_prog_load", sys_bpf_prog_load, METH_VARARGS, "bpf_prog_load(type, instructions, license) -> fd"},
     {"bpf_prog_count", sys_bpf_prog_count, METH_VARARGS, "bpf_prog_count(cgroup_fd, attach_type) -> number of programs"},
     {"syncfs", sys_syncfs, METH_VARARGS, "syncfs(fd)"},

@@ -105,15 +105,7 @@ class Plan(Frozen):
         process = self.process
         lines.append(f"process {' '.join(process.argv)}")
         lines.append(f"  user {process.user or '0'}, directory {process.workdir}")
-        lines.append(
-            f"  capabilities {' '.join(capability.names(process.capabilities.bounding)) or 'none'}"
-        )
-        if process.user_capabilities.ambient:
-            named = " ".join(capability.names(process.user_capabilities.ambient))
-            lines.append(f"  ambient, unless the user is root: {named}")
-        lines.append(
-            f"  seccomp {process.seccomp}, no_new_privileges {_value(process.no_new_privileges)}"
-        )
+        lines += _confinement(process)
         lines += [f"  rlimit {name} {soft}:{hard}" for name, soft, hard in process.rlimits]
         if process.kept_groups is not None:
             lines.append(f"  groups of the caller: {' '.join(map(str, process.kept_groups))}")
@@ -129,6 +121,23 @@ class Plan(Frozen):
         new = self.namespaces
         kinds = [kind for kind in _ORDER if new.new & namespace.KINDS[kind][0]]
         return kinds + ["pid"] * new.new_pid + ["cgroup"] * new.new_cgroup
+
+
+def _confinement(process: ProcessPlan) -> list[str]:
+    """What the process may do, and what it may call and reach."""
+    held = " ".join(capability.names(process.capabilities.bounding))
+    lines = [f"  capabilities {held or 'none'}"]
+    if process.user_capabilities.ambient:
+        named = " ".join(capability.names(process.user_capabilities.ambient))
+        lines.append(f"  ambient, unless the user is root: {named}")
+    lines.append(
+        f"  seccomp {process.seccomp}, no_new_privileges {_value(process.no_new_privileges)}"
+    )
+    if process.landlock:
+        from sysbox.security import landlock  # few containers need it
+
+        lines.append(f"  {landlock.describe(process.landlock)}")
+    return lines
 
 
 def _value(value: object) -> str:
@@ -156,6 +165,7 @@ class Surroundings(Frozen):
     network: Network = DEFAULT_NETWORK  # of the bridge, as it is or would be created
     networks: dict[str, Network] = {}  # noqa: RUF012 (name -> a network that the specification names)
     capabilities: int = 0  # mask of the capabilities of this process
+    landlock: int = 0  # version of its ABI, where the container asks for it
     no_time: str = ""  # why no time namespace can be made, "" if one can
     # where sysbox is in a user namespace itself, and so may make no device nodes: the map of its groups
     gids: tuple[IdMap, ...] = ()
@@ -370,5 +380,6 @@ def _process(record: Record, resolved: Resolved, around: Surroundings, mode: Mod
         mode,
         hostname=around.hostname,
         held=around.capabilities,
+        landlock=around.landlock,
         sysctls=(*sysctls.settings(spec.sysctls, spec.namespaces, groups), *domain),
     )

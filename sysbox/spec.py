@@ -130,6 +130,7 @@ class Security(Frozen):
     mask: tuple[str, ...] = ()  # paths that are masked too
     unmask: tuple[str, ...] = ()  # patterns of paths neither masked nor read-only; "ALL"
     proc_options: tuple[str, ...] = ()  # of the procfs: hidepid=, gid=, subset=pid
+    landlock: bool = False  # nothing outside of its root can be opened
     # SELinux: disable, type:T, level:L, ... (kept in the record, not yet applied)
     label: tuple[str, ...] = ()
 

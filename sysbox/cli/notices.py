@@ -36,3 +36,6 @@ class Notices(run.Notices):
 
     def without_user_namespace(self, reason: str) -> None:
         note(f"no user namespace of its own, as with --userns host: {reason}")
+
+    def with_less_landlock(self, reach: tuple[str, ...]) -> None:
+        note(f"landlock=on: this kernel's Landlock cannot restrict {', '.join(reach)}")

@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.records import Record, Resolved
     from sysbox.container.systemd_plan import Mode
+    from sysbox.linux.landlock import Domain
     from sysbox.linux.userns import IdMap
     from sysbox.spec import ContainerSpec
 
@@ -43,6 +44,7 @@ class ProcessPlan(Frozen):
     secrets: tuple[tuple[str, str], ...] = ()
     listening: tuple[int, ...] = ()  # this process's descriptors of sockets that it gets from 3 on
     pid_variables: tuple[str, ...] = ()  # variables whose value is its pid in the container
+    landlock: Domain | None = None  # None: it may open whatever it reaches
 
 
 class Asked(Frozen):
@@ -64,13 +66,13 @@ def plan_process(
     *,
     hostname: str,
     held: int,
+    landlock: int = 0,
     sysctls: tuple[tuple[str, str], ...] = (),
 ) -> ProcessPlan:
     """The plan of a process. `hostname` is "" where none is to be set, `held` the mask of capabilities that
-    the caller has. Raises SpecError.
+    the caller has, `landlock` the version of the kernel's Landlock. Raises SpecError, Unsupported.
     """
     spec = record.spec
-    privileged = spec.security.replace(privileged=asked.privileged or spec.security.privileged)
     roots, users = sets_of(spec, mode, held, privileged=asked.privileged)
     if asked.user not in ("", resolved.user):
         # podman's rule: what `--cap-add` gives goes to the container's own user, and to root
@@ -89,12 +91,29 @@ def plan_process(
         capabilities=roots,
         user_capabilities=users,
         no_new_privileges=spec.security.no_new_privileges,
-        seccomp=seccomp.profile_of(privileged),
+        seccomp=_profile(spec, asked),
         rlimits=_rlimits(spec),
         sysctls=sysctls,
         oom_score_adj=spec.oom_score_adj,
         secrets=tuple((one.target, one.name) for one in spec.secrets if one.kind == "env"),
+        landlock=_landlock(spec, asked, mode, roots, landlock),
     )
+
+
+def _profile(spec: ContainerSpec, asked: Asked) -> str:
+    privileged = asked.privileged or spec.security.privileged
+    return seccomp.profile_of(spec.security.replace(privileged=privileged))
+
+
+def _landlock(
+    spec: ContainerSpec, asked: Asked, mode: Mode, roots: Sets, version: int
+) -> Domain | None:
+    # a privileged process of `exec` may mount, and is the way to look into the others
+    if asked.privileged or not spec.security.landlock:
+        return None
+    from sysbox.security import landlock  # few containers need it
+
+    return landlock.plan(spec.namespaces, roots.bounding, version, booted=mode.active)
 
 
 def _credentials(spec: ContainerSpec) -> tuple[str, ...]:

@@ -130,6 +130,8 @@ def _security_options(spec: ContainerSpec) -> Iterable[str]:
         yield "no-new-privileges"
     if security.seccomp != "default":
         yield f"seccomp={security.seccomp}"
+    if security.landlock:
+        yield "landlock=on"
     for name, values, between in (
         ("mask", security.mask, ":"),
         ("unmask", security.unmask, ":"),

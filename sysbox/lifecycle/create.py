@@ -58,6 +58,8 @@ def _create(
 
 def of_draft(record: Record, before: Callable[[], None], notices: Notices) -> tuple[Record, Plan]:
     """As `create`, of the record of a container that does not exist yet and whose layers are held."""
+    if record.spec.security.landlock:
+        _tell_landlock(record.spec, notices)
     if not _has_choice(record.spec):
         return _make(record, before)
     from sysbox.lifecycle import user_namespace
@@ -80,6 +82,14 @@ def _make(record: Record, before: Callable[[], None]) -> tuple[Record, Plan]:
         if cidfile:
             unlink(cidfile)
         raise
+
+
+def _tell_landlock(spec: ContainerSpec, notices: Notices) -> None:
+    from sysbox.security import landlock  # few containers need it
+
+    reach = landlock.unrestricted(planning.landlock_of(spec), spec.namespaces, newest=False)
+    if reach:
+        notices.with_less_landlock(reach)
 
 
 def _has_choice(spec: ContainerSpec) -> bool:

@@ -13,7 +13,6 @@ from sysbox.container import store
 from sysbox.container.identity import of_unit
 from sysbox.container.locks import Lock
 from sysbox.lifecycle import create, pod, pod_run
-from sysbox.lifecycle.run import SILENT
 from sysbox.run import cleanup, service, service_settings
 from sysbox.run.exit import kill_now, settle
 from sysbox.run.teardown import discard
@@ -23,6 +22,7 @@ from sysbox.units.bus import Bus
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.lifecycle.pod import Wish
+    from sysbox.lifecycle.run import Notices
     from sysbox.spec import ContainerSpec, CredentialUse
 
 
@@ -34,7 +34,7 @@ def held(unit: str) -> str:
     return f"{RUN}/held/{of_unit(unit)}"
 
 
-def start(unit: str, spec: ContainerSpec) -> int:
+def start(unit: str, spec: ContainerSpec, notices: Notices) -> int:
     """Make the container of the service `unit`, in place of that of its last run, and supervise it.
 
     Raises SysboxError; nothing is left then.
@@ -56,7 +56,7 @@ def start(unit: str, spec: ContainerSpec) -> int:
         unit_settings=properties,
         credentials=_credentials(spec),
     )
-    record, _ = create.create(made, lambda: None, SILENT, container_id)
+    record, _ = create.create(made, lambda: None, notices, container_id)
     try:
         if spec.ready == "healthy" and not record.spec.health.command:
             raise SpecError(

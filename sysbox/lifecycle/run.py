@@ -32,6 +32,9 @@ class Notices:
     def without_user_namespace(self, reason: str) -> None:
         """The container is in the host's user namespace for a reason that is no flag and no setting."""
 
+    def with_less_landlock(self, reach: tuple[str, ...]) -> None:
+        """The kernel's Landlock is too old to keep all of this from the container."""
+
 
 SILENT = Notices()
 _ENDING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)  # they end a start

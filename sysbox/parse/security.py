@@ -58,6 +58,7 @@ def parse_cap(text: str, flag: str) -> str:
 
 _SECURITY_OPTS = (
     "no-new-privileges", "seccomp=", "label=", "mask=", "unmask=", "proc-opts=", "systempaths=", "apparmor=",
+    "landlock=",
 )  # fmt: skip
 # proc(5), "Mount options"
 _HIDEPID = ("0", "1", "2", "4", "off", "noaccess", "invisible", "ptraceable")
@@ -85,6 +86,8 @@ def parse_security_opts(texts: Iterable[str], flag: str) -> Security:
             security = security.replace(unmask=security.unmask + _unmasked(value, flag, text))
         elif key == "proc-opts" and value:
             security = security.replace(proc_options=_proc_options(value, flag, text))
+        elif key == "landlock" and value in ("on", "off"):
+            security = security.replace(landlock=value == "on")
         elif (key, value) == ("systempaths", "unconfined"):
             security = security.replace(unmask=("ALL",))
         elif (key, value) != ("apparmor", "unconfined"):  # sysbox applies no AppArmor profile

@@ -263,7 +263,16 @@ def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
         systemd_plan.decide(record),
         hostname=own_hostname(record),
         held=capability.grantable(own_namespace=bool(record.uids)),
+        landlock=_landlock(record),
     )
+
+
+def _landlock(record: Record) -> int:
+    if not record.spec.security.landlock:
+        return 0
+    from sysbox.linux import landlock  # few containers need it
+
+    return landlock.abi()
 
 
 def _secrets(record: Record) -> tuple[str, ...]:

@@ -98,9 +98,19 @@ def surroundings_of(record: Record, facts: HostFacts) -> Surroundings:
         network=network,
         networks=named,
         capabilities=held,
+        landlock=landlock_of(spec),
         no_time=timens.lack(held),
         gids=() if userns.is_initial() else userns.read_maps()[1],
     )
+
+
+def landlock_of(spec: ContainerSpec) -> int:
+    """The version of Landlock's ABI, for a container that asks for it; 0 is none."""
+    if not spec.security.landlock:
+        return 0
+    from sysbox.linux import landlock  # few containers need it
+
+    return landlock.abi()
 
 
 def networks_around(spec: ContainerSpec) -> tuple[Network, dict[str, Network]]:

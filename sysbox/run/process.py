@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from sysbox.container.process_plan import ProcessPlan
+    from sysbox.linux.landlock import Domain
     from sysbox.linux.userns import IdMap
     from sysbox.security.identity import Identity
     from sysbox.security.seccomp import Filter
@@ -146,6 +147,8 @@ def drop_privileges(
             soft = hard = -1 if -1 in (most, hard) else max(most, hard)
         process.set_rlimit(name, soft, hard)
     keyring.join_session(None)
+    if plan.landlock:
+        _confine(plan.landlock)
     if filtered is None or plan.no_new_privileges:
         _become(plan, who)
     else:
@@ -174,6 +177,18 @@ def _load(filtered: Filter, channel: Channel) -> None:
         posix.close(fd)
     except OSError:
         pass  # ignoring: the profile refuses close(2), and execve(2) closes it
+
+
+def _confine(domain: Domain) -> None:
+    """Give up what is outside of the root: before the filter, and while there is CAP_SYS_ADMIN.
+
+    From here on a descriptor of the host's procfs, too, leads nowhere.
+    """
+    from sysbox.linux import landlock  # imported with the plan
+
+    root = mount.open_root()
+    landlock.confine(root, domain)
+    posix.close(root)
 
 
 def keep_groups(plan: ProcessPlan) -> None:

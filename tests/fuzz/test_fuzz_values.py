@@ -102,7 +102,7 @@ PARSERS: dict[str, tuple[Callable[..., Any], str]] = {
     "reference": (lambda text, _: reference.parse(text),
                   "docker.io / busybox : latest @ sha256: abcdef0123456789 localhost:5000 . - _ A [ ]"),
     "security-opt": (lambda text, flag: parse_security_opts([text], flag),
-                     "no-new-privileges = : true seccomp unconfined label disable unmask ALL systempaths"),
+                     "no-new-privileges = : true seccomp unconfined label disable unmask landlock on off"),
     "covers": (lambda text, flag: parse_security_opts([text], flag),
                "mask= unmask= proc-opts= ALL /proc /a : * [ ] - ^ \\ hidepid= 2 gid= 5 subset= pid , .."),
     "log-opt": (lambda text, _: service.parse_logging("json-file", [text]),

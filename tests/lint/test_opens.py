@@ -14,7 +14,7 @@ import source
 # what runs between the fork and the execve, with what it calls there
 MODULES = (
     "sysbox.run.init", "sysbox.run.process", "sysbox.run.exec", "sysbox.run.handshake",
-    "sysbox.linux.capability", "sysbox.linux.keyring", "sysbox.linux.seccomp",
+    "sysbox.linux.capability", "sysbox.linux.keyring", "sysbox.linux.landlock", "sysbox.linux.seccomp",
     "sysbox.security.environment", "sysbox.security.identity",
 )  # fmt: skip
 # functions of posix that take a path, and are harmless with `dir_fd` alone

@@ -7,6 +7,7 @@ Each file in runs/ has its purpose in the first line, behind #. Then lines of th
     image: user=app cmd=/bin/server env=A=1    of the image's configuration; by default it has cmd=/bin/sh;
                          `usr_bind` is the flag of the image `host`
     around: hostname=x volume:/data=/v join:pid=/proc/7/ns/pid no_time=why    what is found on the host;
+                         `landlock=7` is the version of its Landlock, none by default;
                          `within=1000`: sysbox is in a user namespace with as many groups
     + line               a line of the plan, without its indentation
     - beginning          no line of the plan begins so
@@ -123,6 +124,7 @@ class Case:
             volumes=of("volume:"),
             marks=of("mark:"),
             joins=of("join:"),
+            landlock=int(given.get("landlock", "0")),
             no_time=given.get("no_time", ""),
             gids=tuple(
                 IdMap(inside=0, outside=0, count=int(n)) for n in (given.get("within"),) if n

@@ -258,6 +258,9 @@ def test_security_opts() -> None:
     assert covers.proc_options == ("hidepid=2", "gid=7")
     assert not parse_security_opts(["no-new-privileges=false"], FLAG).no_new_privileges
     assert parse_security_opts(["systempaths=unconfined"], FLAG).unmask == ("ALL",)
+    assert parse_security_opts(["landlock=on"], FLAG).landlock
+    assert parse_security_opts(["landlock:on"], FLAG).landlock
+    assert not parse_security_opts(["landlock=on", "landlock=off"], FLAG).landlock
 
 
 def test_a_profile_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +308,7 @@ def test_a_profile_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     "text", ["seccomp", "apparmor=x", "no-new-privileges=maybe", "bogus", "mask", "mask=", "mask=a",
              "mask=/", "mask=/sys/", "mask=/a::/b", "mask=/a/./b", "mask=/\0", "unmask=a", "unmask=/[",
              "unmask=", "proc-opts=", "proc-opts=ro", "proc-opts=hidepid=3", "proc-opts=gid=-1",
-             "proc-opts=hidepid=2,", "systempaths=x"],
+             "proc-opts=hidepid=2,", "systempaths=x", "landlock", "landlock=", "landlock=yes"],
 )  # fmt: skip
 def test_security_opts_refused(text: str) -> None:
     with pytest.raises(SpecError):

@@ -119,7 +119,8 @@ SAMPLES = {
         "publish-all": "--publish-all",
         "security-opt": "--security-opt=no-new-privileges --security-opt=seccomp=/x.json "
         "--security-opt=mask=/proc/x:/y --security-opt=unmask=/proc/* "
-        "--security-opt=proc-opts=hidepid=2,gid=7 --security-opt=label=level:s0",
+        "--security-opt=proc-opts=hidepid=2,gid=7 --security-opt=label=level:s0 "
+        "--security-opt=landlock=on",
         "sysctl": "--sysctl=net.ipv4.ip_forward=1 --sysctl=kernel.msgmax=2",
         "time-offset": "--time-offset=boottime=-1h,monotonic=1500ms",
         "timens": "--timens=ns:/proc/1/ns/time",

@@ -7,6 +7,7 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.errors import ImageNotFound, UsageError
+from sysbox.cli import notices
 from sysbox.cli.parse import hot
 from sysbox.cli.request.spec import build
 from sysbox.cli.table.verbs import VERBS
@@ -48,10 +49,11 @@ def main(words: list[str]) -> int:
     if asks and not exists(declared.held(unit)):
         spec = _pulls(unit, values).refresh(spec)
     try:
-        return declared.start(unit, spec)
+        return declared.start(unit, spec, notices.Notices())
     except ImageNotFound as error:
         missing = error
-    return declared.start(unit, _pulls(unit, values).missing(spec, missing))
+    spec = _pulls(unit, values).missing(spec, missing)
+    return declared.start(unit, spec, notices.Notices())
 
 
 def _pulls(unit: str, values: Values) -> UnitPull:

@@ -10,14 +10,15 @@ from sysbox.base import paths
 from sysbox.base.errors import NotFound, SysboxError, Unsupported
 from sysbox.cli.doctor.check import MISSING, Check, needed, useful
 from sysbox.host import exists, read_text
-from sysbox.linux import _sys, lsm, mount, namespace, process
+from sysbox.linux import _sys, landlock, lsm, mount, namespace, process
 from sysbox.linux.child import why_not
 from sysbox.netns import firewall_mark, host_firewall, port_filter, shaping
 from sysbox.netns import rtnetlink as rt
 from sysbox.netns.attachment import Attachment
 from sysbox.netns.rules import Policy
 from sysbox.netns.topology import network_of
-from sysbox.spec import Bandwidth, Bridge
+from sysbox.security.landlock import unrestricted
+from sysbox.spec import Bandwidth, Bridge, Namespaces
 from sysbox.units.journal import SOCKET
 
 TYPE_CHECKING = False
@@ -152,8 +153,20 @@ def security(facts: HostFacts) -> list[Check]:
         useful("security", "SELinux", "" if facts.selinux else "not active",
                "enforcing" if lsm.is_enforcing() else "permissive"),
         useful("security", "AppArmor", "" if facts.apparmor else "not active"),
+        useful("security", "Landlock", *_landlock()),
         useful("security", "modules", "" if modules else "securityfs is not mounted", modules),
     ]  # fmt: skip
+
+
+def _landlock() -> tuple[str, str, str]:
+    """Why containers cannot have it; the ABI, and what that cannot keep from them; what to do."""
+    if problem := landlock.lack():
+        return problem, "", "--security-opt landlock=on needs it"
+    version = landlock.abi()
+    if version < landlock.LEAST:
+        return f"ABI {version}: Linux 5.19 or newer is needed", "", ""
+    lacking = unrestricted(version, Namespaces(network="host", pid="host"))
+    return "", f"ABI {version}" + (f", cannot restrict {', '.join(lacking)}" if lacking else ""), ""
 
 
 def network() -> list[Check]:

@@ -329,6 +329,7 @@ def _security(spec: ContainerSpec) -> Iterator[Flag]:
             yield flag, one
     options = ["no-new-privileges"] if security.no_new_privileges else []
     options += [f"seccomp={security.seccomp}"] if security.seccomp != "default" else []
+    options += ["landlock=on"] if security.landlock else []
     options += [f"label={one}" for one in security.label]
     for name, values, between in (
         ("mask", security.mask, ":"), ("unmask", security.unmask, ":"),

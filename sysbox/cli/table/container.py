@@ -240,8 +240,9 @@ def _isolation() -> tuple[Option, ...]:
         switch("-P --publish-all", "Publish every port that the image or --expose declares on a free port"),
         many(
             "--security-opt", "OPTION",
-            "no-new-privileges, seccomp=, mask=, unmask=, proc-opts=, systempaths=, label=",
-            choices="label= mask= no-new-privileges proc-opts= seccomp= systempaths=unconfined unmask=",
+            "no-new-privileges, seccomp=, mask=, unmask=, proc-opts=, systempaths=, landlock=, label=",
+            choices="label= landlock=on mask= no-new-privileges proc-opts= seccomp= systempaths=unconfined "
+            "unmask=",
         ),
         many("--sysctl", "KEY=VALUE", "Set a kernel parameter of the container's namespaces"),
         many(

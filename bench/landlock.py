@@ -1,0 +1,86 @@
+"""Compare `run --security-opt landlock=on` with `run` without it, in pairs on one host.
+
+    landlock.py [--pairs N] [CHECKOUT]
+
+Boots an embedded host with its own network; the order alternates, and the result is the median of the ratios.
+CHECKOUT, by default this one, has the build in its .venv. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import rootfs
+from against import IMAGE, Build, booted, row
+from contest import say
+from hardware import load
+from report import machine_table
+from timing import PAUSE, MeasureError
+
+ON = ("--security-opt", "landlock=on")
+MOST = 1.05  # the median of the ratios
+
+
+def pairs(build: Build, count: int, *words: str) -> tuple[list[float], list[float]]:
+    """The times of a command with Landlock and without it, in milliseconds."""
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for number in range(count + 1):
+        for confined in (True, False) if number % 2 else (False, True):
+            time.sleep(PAUSE)
+            took = build.time(words[0], *(ON if confined else ()), *words[1:])
+            if number:  # the first pair warms up
+                times[confined].append(took)
+    return times[True], times[False]
+
+
+def report(build: Build, count: int) -> None:
+    """The figures as Markdown, in the form that keep.py takes."""
+    before = load()
+    rows, found = [], []
+    for name, words in (
+        ("run --rm --network none", ("run", "--rm", "--network", "none", IMAGE, "true")),
+        ("run --rm", ("run", "--rm", IMAGE, "true")),
+    ):
+        say(name)
+        confined, free = pairs(build, count, *words)
+        rows.append(row(name, confined, free))
+        found.append(statistics.median(a / b for a, b in zip(confined, free, strict=True)))
+    print("# Starts with Landlock\n")
+    print(f"{count} pairs of each, in milliseconds. Made by `make bench-landlock`.\n")
+    print(machine_table(before))
+    print("\n| command | landlock=on | without | median of the ratios | quartiles |")
+    print("|---|---:|---:|---:|---:|")
+    print("\n".join(rows))
+    met = "met" if max(found) <= MOST else "missed"
+    print(f"\nWanted: at most {MOST:.2f} of a start without it: {met}, {max(found):.2f}.")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench/landlock.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=60, metavar="N", help="of each command (60)")
+    here = Path(__file__).resolve().parents[1]
+    parser.add_argument("checkout", type=Path, nargs="?", default=here, help="with its .venv")
+    arguments = parser.parse_args()
+    try:
+        with (
+            booted("landlock", arguments.checkout) as build,
+            tempfile.TemporaryDirectory(dir="/var/tmp") as work,
+        ):
+            archive = Path(work) / "rootfs.tar"
+            rootfs.make(Path(work) / "rootfs", archive)
+            build.time("import", str(archive), IMAGE)
+            report(build, arguments.pairs)
+    except (MeasureError, subprocess.CalledProcessError) as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
