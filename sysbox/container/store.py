@@ -80,15 +80,29 @@ def claim(record: Record, fill: Callable[[Record], None]) -> tuple[Record, Lock]
                 return named, lock
             if record.name:
                 break
-        owner = owner_of(name) or ""
-        raise Conflict(
-            f"the name '{name}' is in use by container {owner[:12]}",
-            hint=f"remove it (`sysbox rm {name}`), rename it, or choose another name",
-        )
+        raise taken(name)
     except BaseException:
         discard(record.id)
         lock.release()
         raise
+
+
+def taken(name: str) -> Conflict:
+    """The error for a name that a container has; of a declared one it names the service."""
+    owner = owner_of(name) or ""
+    try:
+        unit = load(owner).spec.unit if owner else ""
+    except (FormatError, NotFound):
+        unit = ""  # ignoring: the container goes, or is damaged
+    if unit:
+        return Conflict(
+            f"the name '{name}' is in use by the container of {unit}",
+            hint=f"`systemctl stop {unit}` frees it; ContainerName= of [Container] gives it another",
+        )
+    return Conflict(
+        f"the name '{name}' is in use by container {owner[:12]}",
+        hint=f"remove it (`sysbox rm {name}`), rename it, or choose another name",
+    )
 
 
 def _appear(record: Record) -> Lock:
@@ -246,7 +260,7 @@ def rename(record: Record, name: str) -> Record:
     renamed = record.replace(name=name, spec=record.spec.replace(name=name))
     to_checked_file(renamed)  # checked before the name is taken: it would stay taken
     if not take_name(name, record.id):
-        raise Conflict(f"the name '{name}' is in use by container {(owner_of(name) or '')[:12]}")
+        raise taken(name)
     save(renamed)
     release_name(record.name, record.id)
     return renamed

@@ -21,8 +21,8 @@ from sysbox.image import reference as references
 from sysbox.image.registry import platform
 from sysbox.image.registry.pull import Options, Report
 from sysbox.image.store import Store
-from sysbox.lifecycle import declared, images
-from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
+from sysbox.lifecycle import declared, images, unit_jobs
+from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ REGISTRY, LOCAL = POLICIES = ("registry", "local")
 _STEP = 0.1  # seconds between two looks at a service
 _SETTLED = 3.0  # seconds that a service without a health check must live
 _MARGIN = 10.0  # seconds beyond the time that its checks may take
-_JOB = 24 * 3600.0  # seconds for a restart: the service's own times end it before
 
 
 class Outcome(Frozen):
@@ -238,12 +237,8 @@ def _restart(record: Record) -> None:
     """Restart its service; returns once that is up, and healthy. Raises SysboxError where it is not."""
     unit = record.spec.unit
     with Bus.connect() as bus:
-        bus.watch("JobRemoved")
-        (job,) = bus.retry(
-            lambda: bus.call(MANAGER_PATH, MANAGER, "RestartUnit", "ss", (unit, "replace"))
-        )
         try:
-            scope.wait_job(bus, unit, job, "restart", _JOB)
+            unit_jobs.restart(bus, unit)
             _await_health(bus, unit, store.load(record.id))
         except (SystemdError, NotFound) as error:
             raise SysboxError(

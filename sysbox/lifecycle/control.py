@@ -116,6 +116,12 @@ def pause(record: Record) -> None:
     events.container("pause", record)
 
 
+def is_paused(record: Record) -> bool:
+    """Whether it runs and is frozen."""
+    runtime = store.runtime(record.id)
+    return runtime is not None and runtime.alive() and is_frozen(probe(), runtime.cgroup)
+
+
 def unpause(record: Record) -> None:
     """`sysbox unpause`. Raises Conflict when it does not run, or is not paused."""
     settle_if_dead(record)

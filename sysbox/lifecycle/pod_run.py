@@ -1,4 +1,4 @@
-"""Bring pods up with their containers, and take them down: what the verbs start, stop and kill do."""
+"""What the verbs do with the containers of a pod: start, stop, restart, pause, unpause, kill."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sysbox.lifecycle import run as starting
 from sysbox.lifecycle.abreast import abreast
 from sysbox.lifecycle.pod import id_of
 from sysbox.run import pods as running
+from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,11 +38,47 @@ def stop(name: str, timeout: int | None) -> None:
         running.take_down(name, id_of(name))
 
 
-def kill(name: str, signal: int) -> None:
-    """Send a signal to the first process of each of its containers. Raises Conflict if none runs."""
+def restart(name: str) -> None:
+    """Stop its containers and start them again; of a declared pod systemd does so. Raises SysboxError."""
+    unit = pods.load(name).unit
+    if not unit:
+        stop(name, None)
+        start(name)
+        return
+    from sysbox.lifecycle import unit_jobs  # few pods are declared
+
+    with Bus.connect() as bus:
+        unit_jobs.restart(bus, unit)
+
+
+def pause(name: str) -> None:
+    """Freeze its containers, but those that are frozen. Raises Conflict where there is none to freeze."""
+    found = _running(name)
+    thawed = [one for one in found if not control.is_paused(one)]
+    if not thawed:
+        raise Conflict(f"all containers of pod {name} are already paused")
+    abreast(thawed, control.pause)
+
+
+def unpause(name: str) -> None:
+    """Thaw its containers. Raises Conflict where none is frozen."""
+    frozen = [one for one in _running(name) if control.is_paused(one)]
+    if not frozen:
+        raise Conflict(f"no container of pod {name} is paused")
+    abreast(frozen, control.unpause)
+
+
+def _running(name: str) -> list[Record]:
+    """Its containers that run. Raises Conflict if none does."""
     found = [one for one in pods.records_of(name) if _runs(one)]
     if not found:
         raise Conflict(f"no container of pod {name} runs")
+    return found
+
+
+def kill(name: str, signal: int) -> None:
+    """Send a signal to the first process of each of its containers. Raises Conflict if none runs."""
+    found = _running(name)
 
     def kill_one(record: Record) -> None:
         try:

@@ -36,6 +36,12 @@ def unit_of(name: str, parent: str = PARENT) -> str:
     return names.check_slice(f"{'' if above == '-' else above + '-'}pod-{word}.slice", "--name")
 
 
+def parent_of(unit: str, name: str) -> str:
+    """The slice that the slice of a pod of this name is below: the inverse of `unit_of`."""
+    above = unit.removesuffix(unit_of(name, "-.slice"))
+    return f"{above.removesuffix('-') or '-'}.slice"
+
+
 def plan(spec: ContainerSpec, facts: HostFacts) -> tuple[Property, ...]:
     """The properties for the limits of a pod. Raises SpecError, Unsupported for one without."""
     from sysbox.units.cgroup import blockdev

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import Container, Containers, eventually, systemctl
+from containers import Containers, eventually, systemctl
 from lane import Sysbox
 from test_units import SERVICE, Declare, state
 
@@ -44,21 +44,6 @@ def declare(sysbox: Sysbox, tmp_path: Path) -> Iterator[Declare]:
     one.remove()
 
 
-def waiting(declare: Declare, sysbox: Sysbox, more: str = "") -> Container:
-    """A container whose service waits for its word."""
-    sysbox(
-        "unit",
-        "install",
-        declare.file(f"Notify=yes\nStopSignal=KILL\nExec=sleep 1000\n{more}"),
-        check=True,
-    )
-    systemctl("start", "--no-block", SERVICE)
-    eventually(declare.is_there, "the container is made")
-    one = declare.container()
-    one.await_state("running")
-    return one
-
-
 def status() -> str:
     return systemctl("show", "-P", "StatusText", SERVICE)
 
@@ -66,7 +51,7 @@ def status() -> str:
 @pytest.mark.parametrize("text", ["STATUS=", "junk "], ids=["status", "junk"])
 def test_a_flood_is_slowed_down(declare: Declare, sysbox: Sysbox, text: str) -> None:
     """systemd hears no more than it can bear, and what matters comes through behind it."""
-    one = waiting(declare, sysbox)
+    one = declare.begin("Exec=sleep 1000")
     count, seconds = one.exec(str(PYTHON), "-c", FLOOD, text).split()
     queue = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text())
     # what waits in the socket was sent, too
@@ -77,7 +62,7 @@ def test_a_flood_is_slowed_down(declare: Declare, sysbox: Sysbox, text: str) -> 
 
 
 def test_no_message_takes_the_service_over(declare: Declare, sysbox: Sysbox) -> None:
-    one = waiting(declare, sysbox)
+    one = declare.begin("Exec=sleep 1000")
     main = systemctl("show", "-P", "MainPID", SERVICE)
     lies = (
         "MAINPID=1",
@@ -103,7 +88,7 @@ def test_strangers_are_not_heard(
     declare: Declare, sysbox: Sysbox, containers: Containers, tmp_path: Path
 ) -> None:
     """Another container that has got at the socket, since it sees the processes, and the host's own root."""
-    one = waiting(declare, sysbox, "UserNS=host\nAddCapability=ALL")
+    one = declare.begin("Exec=sleep 1000\nUserNS=host\nAddCapability=ALL")
     path = f"/proc/{one.pid}/root{SOCKET}"
     subprocess.run([PYTHON, "-c", STRANGER, path], check=True)
     other = containers(
@@ -121,14 +106,14 @@ def test_the_socket_is_in_no_shared_directory(
 ) -> None:
     shared = tmp_path / "run"
     shared.mkdir()
-    one = waiting(declare, sysbox, f"Volume={shared}:/run:noidmap\nUserNS=host")
+    one = declare.begin(f"Exec=sleep 1000\nVolume={shared}:/run:noidmap\nUserNS=host")
     other = containers("-v", f"{shared}:/run", "--userns", "host")
     assert other.sh(f"ls {SOCKET.rpartition('/')[0]}") == ""
     assert one.sh(f"test -S {SOCKET} && echo there") == "there"
 
 
 def test_a_flood_does_not_hold_up_a_stop(declare: Declare, sysbox: Sysbox) -> None:
-    one = waiting(declare, sysbox)
+    one = declare.begin("Exec=sleep 1000")
     script = "while :; do systemd-notify STATUS=x --no-block & systemd-notify STATUS=y; done"
     sysbox("exec", "-d", one.id, "sh", "-c", script, check=True)
     eventually(lambda: status() in "xy", "it floods")

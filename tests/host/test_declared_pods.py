@@ -93,6 +93,17 @@ def test_a_pod_with_its_containers(declare: Declare, sysbox: Sysbox) -> None:
     assert sysbox("pod", "ps", "-q").stdout == ""
 
 
+def test_a_restart_of_the_pod_is_that_of_its_services(declare: Declare, sysbox: Sysbox) -> None:
+    declare(one="", other="")
+    start("one", "other")
+    pids = {container(sysbox, name).pid for name in ("one", "other")}
+    sysbox("pod", "restart", POD, check=True)
+    for name in ("one", "other"):
+        eventually(lambda name=name: state(service(name)) == "active", f"{name} is up again")
+    assert not pids & {container(sysbox, name).pid for name in ("one", "other")}
+    assert state(SERVICE) == "active"
+
+
 def test_a_container_starts_its_pod(declare: Declare, sysbox: Sysbox) -> None:
     declare("[Pod]\nExitPolicy=continue", one="StartWithPod=no")
     systemctl("start", service("one"))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import Container, eventually, systemctl
+from containers import eventually, systemctl
 from lane import SLOWNESS, SYSBOX, Sysbox
 from test_units import SERVICE, Declare, journal, state
 
@@ -28,23 +28,8 @@ def show(name: str) -> str:
     return systemctl("show", "-P", name, SERVICE)
 
 
-def begin(declare: Declare, sysbox: Sysbox, container: str, service: str = "") -> Container:
-    """Its container, while the service waits for it."""
-    sysbox(
-        "unit",
-        "install",
-        declare.file(f"Notify=yes\nStopSignal=KILL\n{container}", service),
-        check=True,
-    )
-    systemctl("start", "--no-block", SERVICE)
-    eventually(declare.is_there, "the container is made")
-    one = declare.container()
-    one.await_state("running")
-    return one
-
-
 def test_it_is_started_when_its_payload_says_so(declare: Declare, sysbox: Sysbox) -> None:
-    one = begin(declare, sysbox, "Exec=sleep 1000")
+    one = declare.begin("Exec=sleep 1000")
     main = show("MainPID")
     assert state() == "activating"
     assert show("StatusText").endswith(".scope, waiting until it says that it is ready")
@@ -98,7 +83,7 @@ def test_a_start_that_asks_for_more_time(declare: Declare, sysbox: Sysbox) -> No
     wait = 2 * SLOWNESS
     more = "systemd-notify EXTEND_TIMEOUT_USEC=60000000"
     script = f"{more}; sleep {wait + 1}; systemd-notify --ready; sleep 1000"
-    one = begin(declare, sysbox, f'Exec=sh -c "{script}"', f"TimeoutStartSec={wait}")
+    one = declare.begin(f'Exec=sh -c "{script}"', f"TimeoutStartSec={wait}")
     eventually(lambda: state() == "active", "it was given the time")
     assert one.pid
 
@@ -122,7 +107,7 @@ def test_a_mount_in_the_way(declare: Declare, sysbox: Sysbox) -> None:
     systemctl("start", SERVICE, check=False)
     assert f"mount /run/host: with Notify=yes the socket {SOCKET} is there" in journal(SERVICE)
     # a volume at /run is none: the socket's directory is the container's own
-    begin(declare, sysbox, "Tmpfs=/run\nExec=sh -c 'systemd-notify --ready; sleep 1000'")
+    declare.begin("Tmpfs=/run\nExec=sh -c 'systemd-notify --ready; sleep 1000'")
     eventually(lambda: state() == "active", "the payload has told")
 
 

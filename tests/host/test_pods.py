@@ -286,3 +286,54 @@ def test_a_network_of_the_host_and_none(
     third = containers("--pod", "loose", "-p", "8083:80")
     assert third.inspect("NetworkSettings.IPAddress")
     assert third.inspect("Sysbox.Slice") == "sysbox-pod-loose.slice"
+
+
+def test_pause_restart_and_logs(
+    pod: Callable[..., str], containers: Containers, sysbox: Sysbox
+) -> None:
+    pod()
+    script = "echo $0 begins; echo $0 errs >&2; exec sleep 1000"
+    one, other = (
+        containers("--pod", POD, "--name", name, command=("sh", "-c", script, name))
+        for name in ("one", "other")
+    )
+    one("pause")
+    sysbox("pod", "pause", POD, check=True)
+    assert state(sysbox) == "Paused"
+    assert "already paused" in sysbox("pod", "pause", POD).stderr
+    sysbox("pod", "unpause", "-a", check=True)
+    assert state(sysbox) == "Running"
+    assert f"no container of pod {POD} is paused" in sysbox("pod", "unpause", POD).stderr
+    pids = one.pid, other.pid
+    sysbox("pod", "restart", POD, check=True)
+    assert state(sysbox) == "Running"
+    assert not {*pids} & {one.pid, other.pid}
+    eventually(
+        lambda: one("logs").count("begins") == 2 == other("logs").count("begins"), "both ran"
+    )
+    done = sysbox("pod", "logs", "--names", POD, check=True)
+    for name in ("one", "other"):
+        assert done.stdout.splitlines().count(f"{name} {name} begins") == 2
+        assert done.stderr.splitlines().count(f"{name} {name} errs") == 2
+    done = sysbox("pod", "logs", "-c", "one", "--tail", "1", POD, check=True)
+    assert done.stdout + done.stderr in (f"{one.id[:12]} one begins\n", f"{one.id[:12]} one errs\n")
+    follower = popen("pod", "logs", "-f", "--names", POD)
+    sysbox("pod", "stop", POD, check=True)
+    said = follower.communicate(timeout=60)[0]
+    assert said.count("one one begins") == said.count("other other begins") == 2
+    assert follower.returncode == 0
+
+
+def test_exists_and_prune(pod: Callable[..., str], containers: Containers, sysbox: Sysbox) -> None:
+    """Those that are down after they were up go, with their containers."""
+    for name in ("new", "up", POD):
+        pod(name=name)
+    containers("--pod", "up", "--name", "up-one")
+    containers("--pod", POD, "--name", "one")
+    sysbox("pod", "stop", "-t", "0", POD, check=True)
+    assert sysbox("pod", "exists", POD).returncode == 0
+    assert sysbox("pod", "prune", input="n\n").returncode == 1
+    assert sysbox("pod", "prune", "-f", check=True).stdout == f"{POD}\n"
+    assert sysbox("pod", "exists", POD).returncode == 1
+    assert set(sysbox("pod", "ps", "--format", "{{.Name}}").stdout.split()) == {"new", "up"}
+    assert sysbox("ps", "-a", "--format", "{{.Names}}").stdout.split() == ["up-one"]

@@ -53,6 +53,16 @@ class Declare:
         systemctl("start", SERVICE)
         return self.container()
 
+    def begin(self, container: str, service: str = "") -> Container:
+        """Its container, while the start of the service waits for its word (Notify=yes)."""
+        file = self.file(f"Notify=yes\nStopSignal=KILL\n{container}", service)
+        self._sysbox("unit", "install", file, check=True)
+        systemctl("start", "--no-block", SERVICE)
+        eventually(self.is_there, "the container is made")
+        one = self.container()
+        one.await_state("running")
+        return one
+
     def container(self) -> Container:
         found = self._sysbox("inspect", "-f", "{{.ID}}", f"systemd-{NAME}", check=True)
         return Container(self._sysbox, found.stdout.strip())
@@ -269,8 +279,13 @@ def test_a_name_that_is_taken(declare: Declare, sysbox: Sysbox, image: str) -> N
         systemctl("start", SERVICE, check=False)
         assert state() == "failed"
         assert declare.is_there(), "the other container stays"
+        assert f"the name 'systemd-{NAME}' is in use by container" in journal(SERVICE)
     finally:
         sysbox("rm", f"systemd-{NAME}", check=True)
+    systemctl("start", SERVICE)
+    done = sysbox("create", "--name", f"systemd-{NAME}", image, "true")
+    assert f"is in use by the container of {SERVICE}" in done.stderr
+    assert f"`systemctl stop {SERVICE}` frees it" in done.stderr
 
 
 def test_the_generator_makes_units_and_their_links(

@@ -12,7 +12,7 @@ from containers import Container, systemctl
 from lane import Sysbox
 
 NAMES = ("gen-web", "gen-db")
-RESOURCES = ("gen-back-network", "gen-data-volume", "gen-scratch-volume")
+RESOURCES = ("gen-back-network", "gen-data-volume", "gen-scratch-volume", "gen-pod-pod")
 # of a container's own run, and of how it is supervised
 OF_A_RUN = (
     "Id", "Created", "State", "LogPath", "Name", "Path", "NetworkSettings", "GraphDriver", "HostnamePath",
@@ -28,6 +28,7 @@ def clean(sysbox: Sysbox) -> Iterator[None]:
         sysbox("unit", "uninstall", "--force", f"{unit}.service")
         systemctl("reset-failed", f"{unit}.service", check=False)
     sysbox("rm", "-f", *NAMES)
+    sysbox("pod", "rm", "-f", "--ignore", "gen-pod")
     sysbox("network", "rm", "gen-back")
     sysbox("volume", "rm", "gen-data", "gen-scratch")
 
@@ -121,6 +122,108 @@ def differing(one: str, other: str) -> set[str]:
     """The keys whose lines differ."""
     pairs = zip(one.splitlines(), other.splitlines(), strict=True)
     return {left.partition(":")[0].strip(' "') for left, right in pairs if left != right}
+
+
+def test_a_pod_is_made_again(sysbox: Sysbox, image: str, tmp_path: Path, clean: None) -> None:
+    """With its containers, network and volume: removed, declared, started."""
+    sysbox("network", "create", "--subnet", "10.77.4.0/24", "gen-back", check=True)
+    sysbox("volume", "create", "gen-data", check=True)
+    sysbox(
+        "pod", "create", "--network", "gen-back", "-p", "8096:80", "--hostname", "front", "-v", "gen-data:/d",
+        "--memory", "64m", "--label", "a=b c", "--exit-policy", "stop", "--add-host", "x:10.0.0.1", "gen-pod",
+        check=True,
+    )  # fmt: skip
+    for name, flags in (
+        ("gen-web", ("--restart", "always")),
+        ("gen-db", ("-e", "A=1", "-v", "/srv:/s")),
+    ):
+        run = ("run", "-d", "--pod", "gen-pod", "--name", name, *flags, image, "sleep", "1000")
+        sysbox(*run, check=True)
+    before = {name: seen(container(sysbox, name)) for name in NAMES}
+    pod = of_pod(sysbox)
+    made = sysbox("unit", "generate", "-d", tmp_path, "gen-pod", check=True).stdout.splitlines()
+    assert {Path(one).name for one in made} == {
+        "gen-back.network", "gen-data.volume", "gen-db.container", "gen-pod.pod", "gen-web.container",
+    }  # fmt: skip
+    alone = sysbox("unit", "generate", "gen-db", check=True).stdout
+    assert "# gen-pod.pod\n" in alone
+    assert "gen-web.container" not in alone
+    sysbox("pod", "rm", "-f", "gen-pod", check=True)
+    sysbox("network", "rm", "gen-back", check=True)
+    sysbox("volume", "rm", "gen-data", check=True)
+    sysbox("unit", "install", tmp_path, check=True)
+    assert systemctl("is-enabled", "gen-pod-pod.service", check=False) == "disabled"
+    systemctl("start", "gen-web.service", "gen-db.service")
+    assert of_pod(sysbox) == pod
+    for name in NAMES:
+        now = seen(container(sysbox, name))
+        assert {
+            key: (before[name][key], now[key]) for key in now if now[key] != before[name][key]
+        } == {}
+    systemctl("stop", "gen-pod-pod.service")
+
+
+def of_pod(sysbox: Sysbox) -> dict[str, Any]:
+    """What makes the pod what it is."""
+    (shown,) = json.loads(sysbox("pod", "inspect", "gen-pod", check=True).stdout)
+    for key in ("Id", "Created", "State", "Containers"):
+        del shown[key]
+    own = shown.pop("Sysbox")
+    del own["UserNamespace"]  # a range of ids is leased anew
+    return shown | own
+
+
+@pytest.mark.parametrize("way", ["payload", "proxy", "file"])
+def test_sockets_are_declared_again(
+    sysbox: Sysbox, image: str, tmp_path: Path, clean: None, way: str
+) -> None:
+    """Of a declared container: what its declaration says of them."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    own = {
+        "payload": "ListenStream=18473\nListenStream=/run/gen.sock\n[Socket]\nFileDescriptorName=a",
+        "proxy": "ListenStream=18473\nProxyPort=80\nIdleStop=600",
+        "file": "",
+    }[way]
+    install = "[Install]\nWantedBy=sockets.target\n"
+    for directory in (old, new):
+        directory.mkdir()
+    (old / "gen-web.container").write_text(
+        f"[Container]\nImage={image}\nContainerName=gen-web\nExec=sleep 1000\nStopSignal=KILL\n{own}\n"
+        + (install if own else "")
+    )
+    if way == "file":
+        text = f"[Socket]\nListenStream=18473\nBacklog=7\n{install}"
+        (old / "other.socket").write_text(
+            text.replace("[Socket]", "[Socket]\nService=gen-web.container")
+        )
+    units = sysbox("unit", "install", old, check=True).stdout.split()
+    systemctl("start", "gen-web.service")
+    sysbox("unit", "generate", "-d", new, "gen-web", check=True)
+    sysbox("unit", "uninstall", "gen-web", check=True)
+    again = sysbox("unit", "install", new, check=True).stdout.split()
+    # a file of another name is called as the container is
+    assert [one.replace("other", "gen-web") for one in units] == again
+    texts = [{*printed(sysbox, directory)} for directory in (old, new)]
+    kept = (
+        "Listen",
+        "Backlog",
+        "FileDescriptorName",
+        "WantedBy",
+        "ExecStart=",
+        "ExecStopPost=",
+        "Service=",
+    )
+    first, second = (
+        sorted(one for one in text if one.startswith(kept) and "_unit" not in one) for text in texts
+    )
+    assert first == second
+    socket = next(one for one in again if one.endswith(".socket"))
+    systemctl("start", *([socket] if way == "proxy" else []), "gen-web.service")
+    assert systemctl("is-active", socket) == "active"
+
+
+def printed(sysbox: Sysbox, directory: Path) -> list[str]:
+    return sysbox("unit", "print", directory, check=True).stdout.splitlines()
 
 
 def test_what_others_have_set_on_its_scope(sysbox: Sysbox, image: str, clean: None) -> None:

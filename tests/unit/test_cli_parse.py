@@ -144,6 +144,7 @@ def test_no_flag_is_accepted_and_ignored(name: str) -> None:
         "pod create": ["request/pod", "request/spec", "request/limits", "request/networks"],
         "update": ["request/limits"],
         "restart": ["commands/stop"],
+        "pod logs": ["commands/logs"],
         "build": [
             f"request/{one}"
             for one in ("build", "build_output", "limits", "networks", "registries")

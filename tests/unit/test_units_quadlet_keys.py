@@ -279,4 +279,4 @@ def test_every_word_that_is_meant_is_a_key() -> None:
     known = {one.name for one in keys.CONTAINER}
     for meant in habits._MEANT.values():
         key = meant.partition("=")[0]
-        assert key in known or key in habits._OF_SYSTEMD or values.is_resource(key), meant
+        assert key in known or key in habits.OF_SYSTEMD or values.is_resource(key), meant

@@ -26,17 +26,22 @@ _KINDS = [one for (kind, _), one in events.MESSAGE_IDS.items() if kind == "conta
 
 def main(values: Values) -> int:
     """0 once all is printed; with -f, once the container has stopped."""
-    since, until = _moment(values.since, "--since"), _moment(values.until, "--until")
     try:
         record = store.find(values.container)
     except NotFound:
+        since, until = _times(values)
         unit = journalread.find_removed_scope(values.container, _KINDS)
         if not unit:
             raise
         return _from_journal(unit, values, since, until)
-    unit = names.scope_unit(record.id)
     details = _details(record) if values.details else {}
-    printer = _Printer(details, timestamps=values.timestamps)
+    return show(record, values, Printer(details, timestamps=values.timestamps))
+
+
+def show(record: store.Record, values: Values, printer: Printer) -> int:
+    """Print the log of a container as `logs` does, with its flags but --details. Raises Conflict."""
+    since, until = _times(values)
+    unit = names.scope_unit(record.id)
     if record.spec.logging.driver != "journald":
         return _from_file(record, values, printer, since, until)
     ends = _end_pidfds(record) if values.follow and until is None else None
@@ -59,7 +64,7 @@ def main(values: Values) -> int:
 
 def _from_journal(unit: str, values: Values, since: int | None, until: int | None) -> int:
     """Print the log of a container that was removed."""
-    printer = _Printer({}, timestamps=values.timestamps)
+    printer = Printer({}, timestamps=values.timestamps)
     for line in journalread.read_logs(unit, since=since, until=until, lines=_lines(values.tail)):
         printer.show(line)
     printer.flush()
@@ -77,7 +82,7 @@ def _details(record: store.Record) -> dict[str, str]:
 
 
 def _from_file(
-    record: store.Record, values: Values, printer: _Printer, since: int | None, until: int | None
+    record: store.Record, values: Values, printer: Printer, since: int | None, until: int | None
 ) -> int:
     if record.spec.logging.driver == "none":
         raise Conflict(f"container {record.name} keeps no log (--log-driver none)", status=1)
@@ -101,6 +106,10 @@ def _from_file(
     finally:
         printer.flush()
     return 0
+
+
+def _times(values: Values) -> tuple[int | None, int | None]:
+    return _moment(values.since, "--since"), _moment(values.until, "--until")
 
 
 def _moment(text: str | None, flag: str) -> int | None:
@@ -149,7 +158,7 @@ def _wait_readable(fd: int, ends: list[int]) -> bool:
         ends[:] = [one for one in ends if one not in ready]
 
 
-class _Printer:
+class Printer:
     """Prints each line once, and keeps the time of the last one."""
 
     def __init__(self, details: dict[str, str], *, timestamps: bool) -> None:

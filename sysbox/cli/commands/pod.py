@@ -1,10 +1,10 @@
-"""`sysbox pod create|start|stop|kill|rm`."""
+"""`sysbox pod create|start|stop|kill|rm|pause|unpause|restart|exists`."""
 
 from __future__ import annotations
 
 from sysbox.base.errors import NotFound, UsageError
 from sysbox.base.files import write_file
-from sysbox.cli.each import each
+from sysbox.cli.each import FAILED_ONE, each
 from sysbox.cli.output import line
 from sysbox.container import pods
 from sysbox.lifecycle import pod as lifecycle
@@ -89,8 +89,32 @@ def _remove(values: Values) -> int:
     )
 
 
+def _pause(values: Values) -> int:
+    return _on_each(values, pod_run.pause)
+
+
+def _unpause(values: Values) -> int:
+    return _on_each(values, pod_run.unpause)
+
+
+def _restart(values: Values) -> int:
+    return _on_each(values, pod_run.restart)
+
+
+def _exists(values: Values) -> int:
+    try:
+        pods.resolve(values.pod)
+    except NotFound:
+        return FAILED_ONE
+    return 0
+
+
 _VERBS: dict[str, Callable[[Values], int]] = {
     "create": _create,
+    "pause": _pause,
+    "unpause": _unpause,
+    "restart": _restart,
+    "exists": _exists,
     "start": _start,
     "stop": _stop,
     "kill": _kill,

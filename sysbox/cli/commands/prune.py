@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sysbox.cli.table.options import Values
 
-_CANCELLED = 1
+CANCELLED = 1
 _CONTAINERS = "all stopped containers"
 _DANGLING = "all dangling images"
 _UNUSED = "all images without at least one container associated to them"
@@ -33,8 +33,8 @@ def main(values: Values) -> int:
     what = values.verb.name.partition(" ")[0]
     # a filter that is not valid is an error before the user is asked
     which = prune.wanted(values.filter, _ACCEPTED.get(what, _KEYS))
-    if not values.force and not _agreed(_warning(what, values)):
-        raise SysboxError(f"{what} prune: cancelled, nothing was removed", status=_CANCELLED)
+    if not values.force and not agreed(_warning(what, values)):
+        raise SysboxError(f"{what} prune: cancelled, nothing was removed", status=CANCELLED)
     size = 0
     for title, removed in _prune(what, values, which):
         size += removed.size
@@ -97,7 +97,7 @@ def _warning(what: str, values: Values) -> str:
     return "WARNING! This will remove:\n" + "".join(f"  - {one}\n" for one in lines)
 
 
-def _agreed(warning: str) -> bool:
+def agreed(warning: str) -> bool:
     emit(f"{warning}\nAre you sure you want to continue? [y/N] ")
     answer = b""
     while b"\n" not in answer and (piece := posix.read(0, 64)):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sysbox.cli import unit_errors
+from sysbox.cli import unit_errors, unit_verify
 from sysbox.cli.each import FAILED_ONE, each
-from sysbox.cli.output import emit, line, note, print_list, report
+from sysbox.cli.output import emit, line, note, one_line, print_list, report
 from sysbox.cli.unit_check import checked
 from sysbox.lifecycle import unit, unit_files, unit_makers
 from sysbox.units.quadlet import units
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from sysbox.cli.table.options import Values
     from sysbox.lifecycle.unit_files import Chosen
+    from sysbox.units.quadlet.units import Service
 
 _COLUMNS = (("UNIT", "Unit"), ("SOURCE", "Source"), ("EDITED", "Edited"))
 
@@ -35,7 +36,8 @@ def _check(values: Values) -> int:
     """Without files: all that there are."""
     status = 0
     for chosen in unit_files.chosen(values.file) if values.file else unit_files.everything():
-        for service in chosen.services():
+        services = chosen.services()
+        for service in services:
             path = service.source.path
             errors = unit_errors.errors_of(service, chosen.declared)
             for error in errors:
@@ -44,7 +46,18 @@ def _check(values: Values) -> int:
             if not errors:
                 line(f"{path}: {service.unit}")
                 _note_maker(path, chosen)
+        if _note_ignored(services):
+            status = FAILED_ONE
     return status
+
+
+def _note_ignored(services: list[Service]) -> bool:
+    """Say what systemd ignores; whether it refuses a unit."""
+    refused = False
+    for text, fatal in unit_verify.notes(services):
+        note(one_line(text))
+        refused = refused or fatal
+    return refused
 
 
 def _print(values: Values) -> int:
@@ -56,6 +69,7 @@ def _print(values: Values) -> int:
 def _install(values: Values) -> int:
     services = [checked(one) for one in unit_files.made(values.file)]
     unit.install(services, force=values.force)
+    _note_ignored(services)
     for service in services:
         line(service.unit)
     return 0

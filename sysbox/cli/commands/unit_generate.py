@@ -1,27 +1,28 @@
-"""`sysbox unit generate`: declarations of containers that exist. And what `run --unit-file` writes."""
+"""`sysbox unit generate`: declarations of containers and pods that exist. And `run --unit-file`."""
 
 from __future__ import annotations
 
 import posix
 
-from sysbox.base.errors import Conflict, KernelError, SpecError
+from sysbox.base.errors import Conflict, KernelError, NotFound, SpecError
 from sysbox.base.files import unlink
 from sysbox.cli.output import as_is, line
-from sysbox.cli.request import declaration
-from sysbox.container import store
+from sysbox.cli.request import declaration, declared_set
+from sysbox.container import pods, store
 from sysbox.units.quadlet import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.cli.table.options import Values
+    from sysbox.container.pods import Pod
+    from sysbox.container.store import Record
 
 _STDOUT = "-"
 
 
 def main(values: Values) -> int:
     """Print the files, or write them into a directory, all or none."""
-    records = list({one.id: one for one in map(store.find, values.container)}.values())
-    made = declaration.of_containers(records).files
+    made = declared_set.of_containers(*_named(values.container))
     if values.directory is None:
         for name, text in made.items():
             # where there are several, each begins with its name
@@ -32,6 +33,30 @@ def main(values: Values) -> int:
     for path in paths:
         line(path)
     return 0
+
+
+def _named(words: list[str]) -> tuple[list[Record], list[Pod]]:
+    """The containers of these names, and the pods with their containers. Raises NotFound."""
+    found: dict[str, Record] = {}
+    whole = []
+    for word in words:
+        try:
+            one = store.find(word)
+            found[one.id] = one
+        except NotFound:
+            if not _is_pod(word):
+                raise
+            whole.append(pods.find(word))
+            found |= {one.id: one for one in pods.records_of(whole[-1].name)}
+    return list(found.values()), whole
+
+
+def _is_pod(word: str) -> bool:
+    try:
+        pods.resolve(word)
+    except NotFound:
+        return False
+    return True
 
 
 def write_command_line(values: Values) -> int:

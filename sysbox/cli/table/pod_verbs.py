@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from sysbox.cli.table.options import Option, Verb, many, switch, value
 
-HAVE_OPTIONS = ("create", "start", "stop", "kill", "rm", "ps", "stats")
+HAVE_OPTIONS = (
+    "create", "start", "stop", "kill", "rm", "ps", "stats", "pause", "unpause", "restart", "logs", "prune",
+)  # fmt: skip
 # what `create` has for a container and a pod has too; limits that are no property of a slice are not there
 _OF_CONTAINER = frozenset(
     """--add-host --blkio-weight --blkio-weight-device --cgroup-parent --cpu-period --cpu-quota --cpu-shares
@@ -37,11 +39,36 @@ def pod_verbs() -> tuple[Verb, ...]:
         )  # fmt: skip
 
     return (
-        verb("create", "[POD_NAME]", "pod create", "Make a pod: containers with one network and limits"),
+        verb(
+            "create",
+            "[POD_NAME]",
+            "pod create",
+            "Make a pod: containers with one network and limits",
+        ),
         verb("start", "[POD...]", "pod start", "Bring pods up, and start their containers"),
         verb("stop", "[POD...]", "pod stop", "Stop the containers of pods, and take the pods down"),
         verb("kill", "[POD...]", "pod kill", "Send a signal to the containers of pods"),
         verb("rm", "[POD...]", "pod rm", "Remove pods with their containers", "remove"),
+        verb("pause", "[POD...]", "pod pause", "Freeze the containers of pods"),
+        verb("unpause", "[POD...]", "pod unpause", "Thaw the containers of pods"),
+        verb(
+            "restart", "[POD...]", "pod restart", "Stop the containers of pods and start them again"
+        ),
+        verb("exists", "POD", "", "Exit with 0 if a pod exists, else with 1"),
+        *_looking(),
+    )
+
+
+def _looking() -> tuple[Verb, ...]:
+    return (
+        Verb(
+            name="pod logs", module="pod_logs", args="POD", options="pod logs",
+            summary="Show the output of the containers of a pod",
+        ),
+        Verb(
+            name="pod prune", module="pod_prune", args="", options="pod prune",
+            summary="Remove pods whose containers have all ended",
+        ),
         Verb(
             name="pod ps", module="pod_look", args="", options="pod ps", hot=True,
             also=("pod ls", "pod list"), summary="List pods",
@@ -105,6 +132,32 @@ def stop_options() -> tuple[Option, ...]:
 
 def kill_options() -> tuple[Option, ...]:
     return (_all("Signal"), value("-s --signal", "SIGNAL", "Signal to send; SIGKILL by default"))
+
+
+def pause_options() -> tuple[Option, ...]:
+    return (_all("Freeze"),)
+
+
+def unpause_options() -> tuple[Option, ...]:
+    return (_all("Thaw"),)
+
+
+def restart_options() -> tuple[Option, ...]:
+    return (_all("Restart"),)
+
+
+def logs_options() -> tuple[Option, ...]:
+    from sysbox.cli.table import looking  # this module is loaded with every verb
+
+    return (
+        value("-c --container", "CONTAINER", "Only the output of this container"),
+        switch("--names", "Begin each line with the container's name, not its id"),
+        *(one for one in looking.logs_options() if one.names[-1] != "--details"),
+    )
+
+
+def prune_options() -> tuple[Option, ...]:
+    return (switch("-f --force", "Do not ask for confirmation"),)
 
 
 def rm_options() -> tuple[Option, ...]:

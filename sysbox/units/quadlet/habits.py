@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 # keys of systemd.unit(5), systemd.service(5) that stand in another section
 _SECTIONS = {
     "Unit": """After Before BindsTo Conflicts Description Documentation OnFailure OnSuccess PartOf Requires
-        Requisite StartLimitBurst StartLimitIntervalSec Upholds Wants""",
-    "Service": """ExecReload ExecStartPost ExecStartPre ExecStop ExecStopPost KillMode Nice Restart RestartSec
-        SuccessExitStatus TimeoutSec TimeoutStartSec TimeoutStopSec Type WatchdogSec""",
+        RequiresMountsFor Requisite StartLimitBurst StartLimitIntervalSec Upholds Wants""",
+    "Service": """ExecReload ExecStartPost ExecStartPre ExecStop ExecStopPost KillMode LoadCredential Nice
+        OOMPolicy RemainAfterExit Restart RestartForceExitStatus RestartPreventExitStatus RestartSec
+        SetCredential SuccessExitStatus TimeoutSec TimeoutStartSec TimeoutStopSec Type WatchdogSec""",
     "Install": "Alias Also DefaultInstance RequiredBy UpheldBy WantedBy",
 }
-_OF_SYSTEMD = {key: section for section, keys in _SECTIONS.items() for key in keys.split()}
+OF_SYSTEMD = {key: section for section, keys in _SECTIONS.items() for key in keys.split()}
 # a word of docker's, in lower case -> what to write
 _MEANT = {
     "bind": "Volume=", "binds": "Volume=", "capadd": "AddCapability=", "capdrop": "DropCapability=",
@@ -34,8 +35,8 @@ _MEANT = {
 
 def hint(key: str, known: Iterable[str], section: str) -> str:
     """What to write in place of a key that `section` does not have; `known` are those that it has."""
-    if key in _OF_SYSTEMD:
-        return f"it belongs to [{_OF_SYSTEMD[key]}]"
+    if key in OF_SYSTEMD:
+        return f"it belongs to [{OF_SYSTEMD[key]}]"
     meant = (
         _MEANT.get(key.lower().replace("_", "").replace("-", ""))
         if section == "Container"

@@ -8,6 +8,7 @@ doubled.
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
+from sysbox.base.frozen import Frozen
 from sysbox.units import names, syntax
 from sysbox.units.quadlet.conversion import word
 from sysbox.units.quadlet.keys import ALL, BOOL, ONE, PAIRS, SECTIONS, WORDS
@@ -34,6 +35,31 @@ _RESTART_SEC = (
 )
 
 
+class Sockets(Frozen):
+    """The sockets of a container, as (key, value) of a file each."""
+
+    keys: tuple[tuple[str, str], ...] = ()  # of [Container]
+    socket: tuple[tuple[str, str], ...] = ()  # of [Socket]
+    install: tuple[tuple[str, str], ...] = ()  # of [Install]
+    # of each file beside that of the container: [Socket] and [Install]
+    beside: tuple[tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]], ...] = ()
+
+    def files(self, name: str) -> dict[str, str]:
+        """The `.socket` files of a container of that name, by their names."""
+        made = {}
+        for count, (socket, install) in enumerate(self.beside):
+            keys = [
+                *(one for one in socket if one[0] != "Service"),
+                ("Service", f"{name}.container"),
+            ]
+            sections = (("Socket", keys), ("Install", install))
+            text = syntax.dump(
+                [one for one in sections if one[1]], f"sysbox wrote this of the container {name}"
+            )
+            made[f"{name}{f'-{count}' if count else ''}.socket"] = text
+        return made
+
+
 def container(
     flags: Iterable[Flag],
     image: str,
@@ -43,6 +69,7 @@ def container(
     declared: Collection[str] = (),
     unit: Iterable[tuple[str, str]] = (),
     service: Iterable[tuple[str, str]] = (),
+    sockets: Sockets | None = None,
 ) -> str:
     """The text of a `.container` whose service makes what `sysbox run` makes of these flags.
 
@@ -54,6 +81,11 @@ def container(
     made.service += service
     made.keys.append(("Image", escaped(_image(image))))
     made.add(flags)
+    if sockets:
+        made.keys += sockets.keys
+        made.socket += sockets.socket
+        if sockets.keys or sockets.beside:
+            made.install[:] = sockets.install
     words = [word(escaped(one)) for one in command]
     if words:
         made.keys.append(("Exec", " ".join(words)))
@@ -80,6 +112,18 @@ def resource(kind: str, flags: Iterable[Flag], name: str, *, comment: str) -> st
     return made.text(comment)
 
 
+def pod(
+    flags: Iterable[Flag], name: str, *, comment: str, declared: Collection[str], starts: bool
+) -> str:
+    """The text of a `.pod` for a pod; with `starts` its service can be enabled. Raises SpecError."""
+    made = _Declaration("Pod", declared)
+    made.keys.append(("PodName", escaped(name)))
+    made.add(flags)
+    if starts:
+        made.install.append(("WantedBy", "multi-user.target"))
+    return made.text(comment)
+
+
 def escaped(text: str) -> str:
     """A text in which systemd expands nothing."""
     return syntax.escape_specifiers(text).replace("$", "$$")
@@ -95,6 +139,7 @@ class _Declaration:
         self.keys: Pairs = []
         self.arguments: list[str] = []  # of PodmanArgs=
         self.service: Pairs = []
+        self.socket: Pairs = []
         self.install: Pairs = []
         self._by_flag: dict[str, Key] = {
             one.flag: one for one in SECTIONS[section] if one.flag and not one.refused
@@ -144,7 +189,8 @@ class _Declaration:
         keys += [("PodmanArgs", one) for one in self.arguments]
         keys += [one for one in self.keys if one[0] == "Exec"]
         sections = (
-            ("Unit", self.unit), (self.section, keys), ("Service", self.service), ("Install", self.install),
+            ("Unit", self.unit), (self.section, keys), ("Service", self.service), ("Socket", self.socket),
+            ("Install", self.install),
         )  # fmt: skip
         made = syntax.dump([one for one in sections if one[1] or one[0] == self.section], comment)
         size = len(made.encode("utf-8", "surrogateescape"))
@@ -228,6 +274,15 @@ def _networks(made: _Declaration, values: list[str]) -> bool:
     return made.assign("Network", ALL, found)
 
 
+def _pod(made: _Declaration, values: list[str]) -> bool:
+    name = f"{values[-1]}.pod"
+    return name in made.declared and made.assign("Pod", ONE, [name])
+
+
+def _exit_policy(made: _Declaration, values: list[str]) -> bool:
+    return made.assign("ExitPolicy", ONE, values)
+
+
 def _labels(made: _Declaration, values: list[str]) -> bool:
     updates = [one for one in values if one.partition("=")[0] == _UPDATE]
     if len(updates) == 1 and updates[0].partition("=")[2] in ("registry", "local"):
@@ -308,6 +363,7 @@ _CONTAINER: dict[str, Callable[[_Declaration, list[str]], bool]] = {
     "--label": _labels,
     "--mount": _mounts,
     "--network": _networks,
+    "--pod": _pod,
     "--read-only": _read_only,
     "--restart": _restart,
     "--sdnotify": _ready,
@@ -320,4 +376,11 @@ _CONTAINER: dict[str, Callable[[_Declaration, list[str]], bool]] = {
 _SPECIAL: dict[str, dict[str, Callable[[_Declaration, list[str]], bool]]] = {
     "Container": _CONTAINER,
     "Volume": {"--opt": _options},
+    "Pod": {
+        "--cgroup-parent": _slice,
+        "--exit-policy": _exit_policy,
+        "--network": _networks,
+        "--slice": _slice,
+        "--volume": _volumes,
+    },
 }
