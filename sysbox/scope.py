@@ -162,18 +162,18 @@ class Pending:
             self._serial = self._send()
 
     def abandon(self) -> None:
-        """Wait for the end of a start that is no longer wanted: until then there is no unit to stop.
+        """Cancel a start that is no longer wanted: while its job is queued, there is no unit to stop.
 
-        A start that was awaited already is fine.
+        Not to be waited for: the job of a scope waits for that which stops its service, which may be this
+        process. A start that was awaited already is fine.
         """
         try:
             if self._serial >= 0:
                 (self._job,) = self._bus.reply(self._serial)
             if self._job:
-                # not by its signal, which may have been taken before an interrupt
-                _await_without_signal(self._bus, self.unit, "start", TIMEOUT)
+                self._bus.call(self._job, f"{SYSTEMD}.Job", "Cancel")
         except SystemdError:
-            pass  # ignoring: the job failed, or systemd is gone; no start is pending in either case
+            pass  # ignoring: the job is done or has failed, or systemd is gone; no start is pending
 
     def _wait_active(self, deadline: float) -> None:
         """Poll the unit until it is started, after PID 1 re-executed and dropped the connection."""

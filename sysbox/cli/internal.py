@@ -94,6 +94,16 @@ def _unit(words: list[str]) -> int:
         return unit_start.pod(words[1:]) if words[0] == "_pod" else unit_start.main(words[1:])
     except SysboxError as error:
         return report(error)
+    except KeyboardInterrupt:
+        return _stopped()
+
+
+def _stopped() -> int:
+    """The status of a start that a stop of the service has ended: that of the monitor when it is stopped."""
+    from sysbox.cli.output import note
+
+    note("the service was stopped while its container started")
+    return 0
 
 
 def _proxy(words: list[str]) -> int:
@@ -128,6 +138,8 @@ def _supervise(container_id: str) -> int:
         from sysbox.cli.output import report
 
         return report(error)
+    except KeyboardInterrupt:
+        return _stopped()
 
 
 def _again(container_id: str) -> int:

@@ -13,7 +13,7 @@ from sysbox.container import store
 from sysbox.container.identity import of_unit
 from sysbox.container.locks import Lock
 from sysbox.lifecycle import create, pod, pod_run
-from sysbox.run import cleanup, service, service_settings
+from sysbox.run import cleanup, early_stop, service, service_settings
 from sysbox.run.exit import kill_now, settle
 from sysbox.run.teardown import discard
 from sysbox.units import credstore
@@ -21,6 +21,7 @@ from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.container.records import Record
     from sysbox.lifecycle.pod import Wish
     from sysbox.lifecycle.run import Notices
     from sysbox.spec import ContainerSpec, CredentialUse
@@ -37,7 +38,7 @@ def held(unit: str) -> str:
 def start(unit: str, spec: ContainerSpec, notices: Notices) -> int:
     """Make the container of the service `unit`, in place of that of its last run, and supervise it.
 
-    Raises SysboxError; nothing is left then.
+    Raises SysboxError, and KeyboardInterrupt for a stop of the service meanwhile; nothing is left then.
     """
     if spec.restart.name != "no":
         raise SpecError(f"--restart: Restart= of [Service] in {unit} decides", hint="leave it out")
@@ -56,15 +57,24 @@ def start(unit: str, spec: ContainerSpec, notices: Notices) -> int:
         unit_settings=properties,
         credentials=_credentials(spec),
     )
-    record, _ = create.create(made, lambda: None, notices, container_id)
+    early_stop.heed()
     try:
-        if spec.ready == "healthy" and not record.spec.health.command:
+        # held while it is made: what undoes that has no record of it before
+        record, _ = create.create(made, early_stop.hold, notices, container_id)
+        return _supervise(record)
+    finally:
+        early_stop.forget()
+
+
+def _supervise(record: Record) -> int:
+    try:
+        if record.spec.ready == "healthy" and not record.spec.health.command:
             raise SpecError(
                 "Notify=healthy: the container has no health check", hint="HealthCmd= is one"
             )
-        return service.supervise(container_id)
+        return service.supervise(record.id)
     except BaseException:
-        _remove_last(container_id)
+        _remove_last(record.id)
         raise
 
 

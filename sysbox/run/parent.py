@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _P_PIDFD = 3  # waitid(2)
 _PATIENCE = 1000  # ms
+_ENDING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)  # they end a start
 # the ends of a process whose filter refuses even exit(2) (`_sys.leave`), or kills it
 _REFUSED = (_signal.SIGILL, _signal.SIGTRAP, _signal.SIGSEGV, _signal.SIGABRT, _signal.SIGSYS)
 
@@ -54,12 +55,19 @@ class Parked:
         self.pidfd = pidfd
         self._channel = channel
         self._builder: tuple[int, int] | None = None  # its (pid, pidfd), until it is reaped
+        self.held: set[int] | None = None  # the mask of signals that entering the context restores
         # called each second while we wait for the child
         self.meanwhile: Callable[[], None] | None = None
         # called once with the descriptor by which its system calls are answered, and its pid
         self.on_listener: Callable[[int, int], None] | None = None
 
     def __enter__(self) -> Self:
+        try:
+            if self.held is not None:
+                _signal.pthread_sigmask(_signal.SIG_SETMASK, self.held)
+        except BaseException:
+            self.destroy()
+            raise
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
@@ -248,6 +256,7 @@ def destroy(pid: int, pidfd: int) -> int | None:
 def park(inherited: Inherited, on_listener: Callable[[int, int], None] | None = None) -> Parked:
     """Fork the child; it begins to make its namespaces and its root at once.
 
+    Signals that end a start wait until the context is entered: before, nothing would destroy the child.
     With a user namespace it is the builder, and `await_child` comes next. Raises KernelError, SpecError for a
     namespace that cannot be joined.
     """
@@ -262,8 +271,13 @@ def park(inherited: Inherited, on_listener: Callable[[int, int], None] | None = 
     flags = namespace.CLONE_NEWPID if plan.new_pid else 0
     if plan.uids:
         flags = namespace.CLONE_NEWNS
+    held = _signal.pthread_sigmask(_signal.SIG_BLOCK, _ENDING)
     try:
         parked = _fork(lambda channel: main(inherited, channel, others, inside), flags)
+        parked.held = held
+    except BaseException:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, held)
+        raise
     finally:
         for _, fd in fds:
             posix.close(fd)

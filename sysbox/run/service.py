@@ -6,16 +6,14 @@ it with a clean environment, and runs run/cleanup.py at its end.
 
 from __future__ import annotations
 
-import _signal
-
 from sysbox.base import program
-from sysbox.base.errors import FormatError, NotFound, SysboxError
+from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.container import log_options, store
 from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import unix
-from sysbox.run import attach_socket, name_hold, restart, signals, start, stdio
+from sysbox.run import attach_socket, early_stop, name_hold, restart, signals, start, stdio
 from sysbox.units import unit_file
 from sysbox.units.cgroup import tree
 from sysbox.units.names import scope_unit
@@ -35,20 +33,30 @@ _DAMAGED = 10.0  # seconds between two starts of a container whose record cannot
 
 
 def supervise(container_id: str) -> int:
-    """ExecStart= of the service: start the container, report it, become the monitor. Raises SysboxError.
+    """ExecStart= of the service: start the container, report it, become the monitor.
 
     That of a declared unit has made the container just now: systemd alone decides when it starts again.
+    Raises SysboxError, and KeyboardInterrupt where the service was stopped before the command runs.
     """
-    # a SIGTERM stays pending for the monitor, which inherits it
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM,))
-    again, started = 0, None
+    early_stop.hold()  # for what waits
     record = _record(container_id)
+    try:
+        return _supervise(record)
+    except KeyboardInterrupt:
+        _report(container_id, Conflict("its service was stopped while it started"))
+        raise
+
+
+def _supervise(record: Record) -> int:
+    again, started = 0, None
     try:
         again = _times(record)
         if again and not _wait_again(record):
             return 0
         tree.expect_move(probe())
-        with Lock(container_id):
+        # until the command may run: from then on a SIGTERM stays pending for the monitor
+        early_stop.heed()
+        with Lock(record.id):
             with start.RecordedFailure(record):
                 image_env = resolved_of(record).env
                 attach, size = attach_socket.listen(record), attach_socket.is_expected(record)
@@ -57,19 +65,20 @@ def supervise(container_id: str) -> int:
                 stop_signal = signals.stop_signal(record)
             unit = unit_file.service_of(record)
             started = start.bring_up(record, wired, _import_rest, service=unit, size=size or b"")
-            if restart.has_policy(record) or name_hold.names_no_scope(container_id):
+            if restart.has_policy(record) or name_hold.names_no_scope(record.id):
                 restart.start_stopper(record)
     except SysboxError as error:
+        early_stop.hold()  # one that is asked for below does not end this before it has said why
         if started:
             start.give_up(record, started, error)
-        _report(container_id, error)
+        _report(record.id, error)
         if not again and not record.spec.unit:
             # a start by the user that has failed is not tried again
             restart.request_stop(record)
         raise
     else:
         _notify(_state(record))
-        _report(container_id, None)
+        _report(record.id, None)
         with start.give_up_on_failure(record, started):
             duties = _duties(record, stop_signal, started, attach, wait=size is not None)
             _become(duties.replace(json=_json(record, image_env)), wired, started.terminal)

@@ -131,6 +131,21 @@ def test_a_pull_takes_longer_than_a_start_may(
     assert not shown("StatusText").startswith("Pulling")
 
 
+def test_a_stop_ends_a_pull(
+    declare: Declare, sysbox: Sysbox, registry: Registry, base: bytes
+) -> None:
+    registry.put_image("slow", "3", [base])
+    with Gate(registry.port) as gate:
+        declare(f"{LOOPBACK}:{gate.port}/slow:3")
+        systemctl("start", "--no-block", SERVICE)
+        eventually(lambda: shown("StatusText").startswith("Pulling"), "it waits for a layer")
+        systemctl("stop", SERVICE)
+        assert (shown("ActiveState"), shown("Result")) == ("inactive", "success")
+        assert sysbox("gc", check=True).stdout == ""
+        gate.open()
+        systemctl("start", SERVICE)
+
+
 def test_a_declared_pull_says_how_far_it_is(
     sysbox: Sysbox, declare: Declare, registry: Registry, base: bytes, tmp_path: Path
 ) -> None:
