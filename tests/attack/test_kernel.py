@@ -45,6 +45,14 @@ for top in ("/proc", "/sys"):
 # pressure: a trigger is its opener's own, and slow ones need no capability (the kernel's psi.rst);
 # mtrr: what is written there needs CAP_SYS_ADMIN (arch/x86/kernel/cpu/mtrr/if.c)
 HARMLESS = ("/proc/pressure/", "/proc/mtrr")
+# settings of the whole host
+HOSTS = {"/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches"}
+# of IPC, pid, user and network namespaces, and the links of the latter
+OWN = tuple(
+    """/proc/sys/kernel/msg /proc/sys/kernel/auto_msgmni /proc/sys/kernel/sem /proc/sys/kernel/shm
+       /proc/sys/fs/mqueue/ /proc/sys/kernel/ns_last_pid /proc/sys/kernel/pid_max /proc/sys/user/
+       /proc/sys/net/ /sys/devices/virtual/net/""".split()
+)
 
 
 @pytest.mark.guest("another kernel has other files: /proc/dynamic_debug")
@@ -67,7 +75,19 @@ def test_the_search_for_them_finds_some(
         "systempaths=unconfined",
     )
     done = sysbox("run", *flags, "host", PYTHON, "-I", "-c", WRITABLE, check=True)
-    assert {"/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches"} <= set(done.stdout.split())
+    assert set(done.stdout.split()) >= HOSTS
+
+
+def test_a_user_namespace_holds_where_no_path_is_masked(
+    sysbox: Sysbox, requires: Callable[[object, str], None]
+) -> None:
+    """What is left are settings of its own namespaces."""
+    requires(PYTHON.startswith("/usr/bin/"), "the distribution's Python")
+    flags = ("--rm", "--network", "none", "--security-opt", "systempaths=unconfined")
+    done = sysbox("run", *flags, "host", PYTHON, "-I", "-c", WRITABLE, check=True)
+    found = set(done.stdout.split())
+    assert found.isdisjoint(HOSTS)
+    assert {one for one in found if not one.startswith((*HARMLESS, *OWN))} == set()
 
 
 CGROUPS = r"""
@@ -89,9 +109,11 @@ echo tried
 """
 
 
-def test_no_cgroup_and_no_mount_is_changed(attacker: Attacker) -> None:
+@pytest.mark.parametrize("confined", [True, False], ids=["filtered", "unfiltered"])
+def test_no_cgroup_and_no_mount_is_changed(attacker: Attacker, confined: bool) -> None:
     """CVE-2022-0492 and its kind: release_agent, cgroups of its own, and the mounts that cover the rest."""
-    done = attacker("sh", "-c", CGROUPS)
+    flags = () if confined else ("--security-opt", "seccomp=unconfined")
+    done = attacker("sh", "-c", CGROUPS, flags=("--network", "none", *flags))
     assert done.stdout == "tried\n", done.stderr
 
 
