@@ -23,7 +23,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     enforce = Path("/sys/fs/selinux/enforce")
     enforcing = enforce.exists() and enforce.read_text(encoding="ascii") == "1"
-    elsewhere = {"v1_only": unified, "v2_only": not unified, "enforcing": not enforcing}
+    apparmor = Path("/sys/kernel/security/apparmor").exists()
+    elsewhere = {
+        "v1_only": unified, "v2_only": not unified, "enforcing": not enforcing, "apparmor": not apparmor,
+    }  # fmt: skip
     away = [marker for marker, applies in elsewhere.items() if applies]
     left_out = [item for item in items if any(map(item.get_closest_marker, away))]
     if left_out:

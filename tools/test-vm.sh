@@ -21,7 +21,9 @@ fi
 (($#)) || exec .venv/bin/python tools/vm/lane.py
 flavour=permissive
 for word in "$@"; do
-    grep -qs -e '^pytestmark.*enforcing' -- "${word%%::*}" && flavour=enforcing
+    for own in enforcing apparmor; do
+        grep -qs -e "^pytestmark.*$own" -- "${word%%::*}" && flavour=$own
+    done
 done
 printf -v words ' %q' "$@"
 run --flavour "$flavour" "tools/test-network.sh && exec python -m pytest -p no:cacheprovider$words"

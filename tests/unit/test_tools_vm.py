@@ -103,6 +103,7 @@ def test_one_process_makes_it(tmp_path: Path) -> None:
 
 ONE = "pytest.param(1, marks=pytest.mark.guest('why'))"
 ENFORCING = "pytestmark = pytest.mark.enforcing('why')"
+APPARMOR = "pytestmark = pytest.mark.apparmor('why')"
 
 
 @pytest.mark.parametrize(
@@ -118,6 +119,7 @@ ENFORCING = "pytestmark = pytest.mark.enforcing('why')"
         ),
         (f"EACH = ({ONE}, 2)\n@pytest.mark.parametrize('x', OTHERS)\ndef test_it(x): ...", ""),
         (f"{ENFORCING}\n@pytest.mark.guest('why')\ndef test_it(): ...", "enforcing"),
+        (f"{APPARMOR}\n@pytest.mark.guest('why')\ndef test_it(): ...", "apparmor"),
     ],
 )
 def test_where_a_file_runs(tmp_path: Path, text: str, flavour: str) -> None:

@@ -2,7 +2,7 @@
 # Usage: tools/vm/build-image.sh DIRECTORY ENVIRONMENT
 #
 # Fills DIRECTORY with the files that QEMU boots: disk.raw, vmlinuz, initrd, and packages.txt. The guest is Debian 12
-# with its kernel for virtual machines, SELinux's policy and the policy module for containers, and
+# with its kernel for virtual machines, SELinux's policy and the policy module for containers, AppArmor's parser, and
 # ENVIRONMENT/ copied over its root. Nothing is mounted on this machine and no loop device is used: mke2fs makes
 # the file system from the root directory in one step, with the labels of its files. Needs root.
 set -euo pipefail
@@ -18,6 +18,7 @@ packages=(
     systemd-resolved
     selinux-policy-default selinux-policy-dev selinux-policy-src policycoreutils semodule-utils
     checkpolicy selinux-utils
+    apparmor
     postgresql redis-server
 )
 no_documents=(man doc locale)

@@ -20,7 +20,12 @@ from machine import exit_on_signals
 
 LANES = ("vm", "host", "attack")
 # tests/vm/conftest.py marks all tests of its directory
-MARKERS = {"enforcing": "enforcing", "permissive": "guest and not enforcing"}
+MARKERS = {
+    "enforcing": "enforcing",
+    "apparmor": "apparmor",
+    "permissive": "guest and not enforcing and not apparmor",
+}
+OWN = ("enforcing", "apparmor")  # flavours that only files with their marker need
 RUN = Path(__file__).resolve().with_name("run.py")
 TIED = ("setpriv", "--pdeathsig", "TERM")  # ends with this process
 GUEST = 3 * GIB  # memory that a guest may take
@@ -85,8 +90,8 @@ def main() -> int:
 
 
 def jobs(groups: int) -> list[tuple[str, list[Path]]]:
-    """(flavour, files) per group, the enforcing group first: its guest may have to be booted."""
-    found: dict[str, list[Path]] = {"enforcing": [], "permissive": [], "": []}
+    """(flavour, files) per group, those of OWN first: their guests may have to be booted."""
+    found: dict[str, list[Path]] = {name: [] for name in ("", "permissive", *OWN)}
     for file in (file for lane in LANES for file in ROOT.glob(f"tests/{lane}/test_*.py")):
         found[flavour(file)].append(file)
     sizes = dict.fromkeys(range(groups), 0)
@@ -97,7 +102,7 @@ def jobs(groups: int) -> list[tuple[str, list[Path]]]:
         grouped[smallest].append(file)
     largest_first = sorted(sizes, key=sizes.__getitem__, reverse=True)
     permissive = [("permissive", grouped[group]) for group in largest_first if grouped[group]]
-    return [("enforcing", found["enforcing"]), *permissive]
+    return [*((name, found[name]) for name in OWN if found[name]), *permissive]
 
 
 def size(file: Path) -> int:
@@ -137,7 +142,7 @@ def flavour(file: Path) -> str:
         return ""
     lines = file.read_text(encoding="utf-8").splitlines()
     marks = "".join(line for line in lines if line.startswith("pytestmark"))
-    return "enforcing" if "enforcing" in marks else "permissive"
+    return next((name for name in OWN if name in marks), "permissive")
 
 
 def guests() -> int:

@@ -31,6 +31,7 @@ BOOT = 600.0  # seconds; long, since a busy machine is slow
 FLAVOURS = {
     "permissive": "security=selinux selinux=1 enforcing=0",
     "enforcing": "security=selinux selinux=1 enforcing=1",
+    "apparmor": "security=apparmor apparmor=1",
 }
 QEMU = "qemu-system-x86_64"
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
