@@ -1,44 +1,27 @@
-"""Check the command line that a declaration becomes as `sysbox run` does; errors name the file's line."""
+"""Check a declaration, and say what in it is odd."""
 
 from __future__ import annotations
 
 import posix
 
-from sysbox.base.errors import FormatError, SysboxError
+from sysbox.base.errors import SysboxError
 from sysbox.base.suggest import did_you_mean
+from sysbox.cli import unit_words
 from sysbox.cli.output import emit
-from sysbox.cli.parse import hot
-from sysbox.cli.request import pod
-from sysbox.cli.request.spec import build
-from sysbox.cli.table.verbs import VERBS, options_of
 from sysbox.lifecycle import unit
-from sysbox.units.quadlet.keys import SECTIONS
 from sysbox.units.quadlet.values import is_resource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sysbox.cli.table.options import Values
     from sysbox.units.quadlet.units import Service
-
-# what specifiers stand for here, systemd.unit(5): a path, a name, or else a digit, which fits into names,
-# ports and addresses
-_SPECIFIERS = {
-    "%": "%", "C": "/var/cache", "E": "/etc", "L": "/var/log", "S": "/var/lib", "T": "/tmp", "V": "/var/tmp",
-    "d": "/run/credentials", "g": "root", "h": "/root", "s": "/bin/sh", "t": "/run", "u": "root",
-}  # fmt: skip
-# flags of several keys, or of a part of a value, for which the table of keys has none
-_KEYS = {
-    "--device": "AddDevice", "--mount": "Mount", "--network": "Network", "--user": "User",
-    "--volume": "Volume",
-}  # fmt: skip
-_LATER = "--env-file="  # it may be made before the service starts
 
 
 def checked(service: Service) -> Service:
     """The service. Raises FormatError for one that is wrong, or whose words `run` does not accept."""
     unit.checked(service)
-    if service.words:
-        _check_words(service)
+    if service.verb:
+        unit_words.check(service)
+    if service.verb in ("run", "pod create"):
         _note_limits(service)
         _note_hindered(service)
     _note_private(service)
@@ -102,79 +85,3 @@ def _note_limits(service: Service) -> None:
             allowlist.parse_property(f"{key}={value}", probe())
         except SysboxError as error:
             emit(f"sysbox: {service.source.path}: not on the container: {error.message}\n", 2)
-
-
-def _check_words(service: Service) -> None:
-    verb = VERBS["pod create" if service.source.kind == "pod" else "run"]
-    words = [_expanded(word) for word in service.words if not _is_known_later(word)]
-    try:
-        values = hot.parse(verb, words)
-        if verb.name == "run":
-            _check_image(service, values)
-            build(values, detach=True)
-        else:
-            pod.build(values)
-    except hot.Fallback:
-        known = [name for option in options_of(verb) for name in option.names + option.hidden]
-        flags = [word.partition("=")[0] for word in words if word.startswith("--")]
-        unknown = [flag for flag in flags if flag not in known]
-        what = f"has no flag {unknown[0]}" if unknown else "does not accept its flags"
-        hint = did_you_mean(unknown[0], known) if unknown else ""
-        raise FormatError(
-            f"{_argument(service, (*unknown, '')[0])}: `sysbox {verb.name}` {what}", hint=hint
-        ) from None
-    except SysboxError as error:
-        raise FormatError(
-            f"{_place(service, error.message)}{error.message}", hint=error.hint
-        ) from None
-
-
-def _argument(service: Service, flag: str) -> str:
-    """The place of the PodmanArgs= that has a flag, else the file."""
-    for one in service.source.assignments:
-        if flag and one.key == "PodmanArgs" and flag in one.value:
-            return f"{one.file}:{one.line}: PodmanArgs="
-    return service.source.path
-
-
-def _check_image(service: Service, values: Values) -> None:
-    """Raises FormatError where PodmanArgs= has more than flags: its first word would be the image."""
-    if values.dry_run or values.unit_file is not None:
-        raise FormatError(f"{service.source.path}: --dry-run and --unit-file start no container")
-    if values.image != _expanded(service.image):
-        where = _argument(service, values.image) if values.image else service.source.path
-        raise FormatError(
-            f"{where}: {values.image!r} would be the image",
-            hint="only flags, with their values, may be there",
-        )
-
-
-def _is_known_later(word: str) -> bool:
-    """Whether a flag's value depends on a file or variable that need not be there yet."""
-    return word.startswith(_LATER) or (word.startswith("--") and "$" in word.replace("$$", ""))
-
-
-def _expanded(word: str) -> str:
-    """A word with something in place of each specifier."""
-    first, *others = word.split("%")
-    made, at = [first], 0
-    while at < len(others):
-        if others[at]:
-            made.append(_SPECIFIERS.get(others[at][0], "1") + others[at][1:])
-        elif at + 1 < len(others):  # "%%"
-            at += 1
-            made.append("%" + others[at])
-        at += 1
-    return "".join(made)
-
-
-def _place(service: Service, message: str) -> str:
-    """The place of the assignment that an error of a flag is about: "FILE:LINE: KEY=: ", or else "FILE: "."""
-    flag = message.partition(" ")[0].rstrip(":")
-    title = service.source.kind.capitalize()
-    names = {key.name for key in SECTIONS[title] if key.flag == flag} | {_KEYS.get(flag, "")}
-    found = [one for one in service.source.assignments if one.section == title and one.key in names]
-    # of several values the one that the message quotes
-    for one in [one for one in found if one.value in message] or found[-1:]:
-        return f"{one.file}:{one.line}: {one.key}=: "
-    return f"{service.source.path}: "

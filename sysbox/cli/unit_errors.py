@@ -96,7 +96,8 @@ class _Looking:
 
     def _note(self, error: SysboxError, one: Assignment | None) -> None:
         text = error.message.partition("=: ")[2] or error.message
-        if not any(f"{key}=" in f"{text} {error.hint}" for key in self._gone):
+        whole = f"{text} {error.hint}"
+        if not any(f"{key}=" in whole or f"the {key.lower()} " in whole for key in self._gone):
             self.found.append(_placed(error, one))
 
     def _change(self, name: str, change: Callable[[Assignment], Assignment | None]) -> None:

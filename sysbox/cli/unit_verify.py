@@ -8,13 +8,15 @@ from __future__ import annotations
 import subprocess
 import tempfile
 
-from sysbox.base.files import write_file
+from sysbox.base.errors import FormatError
+from sysbox.base.files import names, read_file, write_file
 from sysbox.base.suggest import nearest
 from sysbox.host import exists
 from sysbox.lifecycle.unit import launcher
-from sysbox.units import syntax
+from sysbox.units import serviceplan, syntax
 from sysbox.units.quadlet import units
 from sysbox.units.quadlet.habits import OF_SYSTEMD
+from sysbox.units.quadlet.keys import SECTIONS
 from sysbox.units.quadlet.values import is_resource
 
 TYPE_CHECKING = False
@@ -49,9 +51,29 @@ def notes(services: Iterable[Service]) -> Iterator[tuple[str, bool]]:
                 yield f"{made[place].source.path}: systemd refuses {place}: {what}", True
 
 
-def _analyze(directory: str, names: list[str]) -> list[str]:
+def misplaced(services: Iterable[Service]) -> Iterator[str]:
+    """Sections of declarations in drop-ins of units, as of `systemctl edit`: they do nothing there."""
+    for one in services:
+        place = f"{serviceplan.ADMINISTRATORS}/{one.unit}.d"
+        for name in names(place):
+            path = f"{place}/{name}"
+            for entry in syntax.entries(_text(path) if name.endswith(".conf") else ""):
+                if entry.section in SECTIONS:
+                    where = f"{one.source.path}.d/{name}"
+                    yield f"{path}:{entry.line}: systemd ignores [{entry.section}]: it counts in {where}"
+                    break
+
+
+def _text(path: str) -> str:
+    try:
+        return syntax.decode(read_file(path) or b"")
+    except FormatError:
+        return ""  # ignoring: systemd says what is wrong with it
+
+
+def _analyze(directory: str, files: list[str]) -> list[str]:
     """The lines of systemd-analyze(1) about unit files; none where it takes too long."""
-    command = [_ANALYZE, *_WORDS, *(f"{directory}/{name}" for name in names)]
+    command = [_ANALYZE, *_WORDS, *(f"{directory}/{name}" for name in files)]
     # ":" at the end: the usual directories come after it
     environment = {"SYSTEMD_UNIT_PATH": f"{directory}:", "SYSTEMD_LOG_COLOR": "0", "LC_ALL": "C"}
     try:

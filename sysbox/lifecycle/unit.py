@@ -18,7 +18,7 @@ from sysbox.host import exists
 from sysbox.units import serviceplan, syntax
 from sysbox.units.bus import Bus
 from sysbox.units.listing import list_units
-from sysbox.units.quadlet import units
+from sysbox.units.quadlet import sources, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,12 +74,15 @@ def text_of(service: Service) -> str:
     return body + "\n" + syntax.dump([(_SECTION, own)])
 
 
-def install(services: Iterable[Service], *, force: bool = False) -> None:
-    """Write the files, all or none, and have systemd read them. Raises Conflict, FormatError, KernelError."""
+def install(services: Iterable[Service], *, force: bool = False) -> list[str]:
+    """Write the files, all or none, and have systemd read them; the changed units that are active.
+
+    Raises Conflict, FormatError, KernelError.
+    """
     services = list(services)
     texts = {checked(one).unit: text_of(one) for one in services}
     declared = {one.declared_by or one.source.path for one in services}
-    before = [one for one in installed() if one.declared_by in declared]
+    known = installed()
     if not force:
         for one in services:
             _check_free(one.unit, one.source.path)
@@ -88,10 +91,14 @@ def install(services: Iterable[Service], *, force: bool = False) -> None:
             f"{DIRECTORY}/{unit}", text.encode("utf-8", "surrogateescape"), 0o644, durable=True
         )
     # the declaration had sockets when it was installed before
+    before = [one for one in known if one.declared_by in declared]
     gone = [one for one in before if one.unit not in texts and one.unit.endswith(_OF_SOCKETS)]
     if gone := [one for one in gone if not one.edited]:
         _remove(gone)
     _reload()
+    changed = [one.unit for one in known if texts.get(one.unit, one.text) != one.text]
+    with Bus.connect() as bus:
+        return [unit for unit in changed if scope.active_state(bus, unit) == "active"]
 
 
 def _check_free(unit: str, source: str) -> None:
@@ -182,6 +189,10 @@ def full_name(name: str) -> str:
 def find(name: str) -> Installed:
     """The unit file of that name, with or without its suffix, that `install` has written. Raises NotFound."""
     unit = full_name(name)
+    if sources.is_declaration(name) and not name.endswith(_SUFFIXES):
+        # a declaration, as `unit install` takes it
+        made = [one for one in installed() if one.source.rpartition("/")[2] == name]
+        unit = made[0].unit if made else unit
     found = _read(unit)
     if found is None or not found.source:
         raise NotFound(

@@ -7,6 +7,7 @@ import posix
 
 from sysbox.base.errors import FormatError
 from sysbox.base.frozen import Frozen
+from sysbox.base.suggest import nearest
 from sysbox.lifecycle.unit import launcher
 from sysbox.units.quadlet import convert, socketfiles, sources, units, users
 
@@ -127,15 +128,17 @@ def _owner(path: str) -> int:
 
 def _files(path: str) -> list[str]:
     """The absolute path of a file, or those of the declarations in a directory. Raises FormatError."""
-    full = path if path.startswith("/") else f"{posix.getcwd()}/{path.removeprefix('./')}"
-    full = full.rstrip("/") or "/"
+    whole = path if path.startswith("/") else f"{posix.getcwd()}/{path}"
+    # not "..": what is before it may be a link
+    full = "/" + "/".join(part for part in whole.split("/") if part not in ("", "."))
     if sources.is_declaration(full.rpartition("/")[2]):
         return [full]
     try:
         names = sorted(filter(sources.is_declaration, posix.listdir(full)))
     except OSError:
         kinds = ", ".join(f".{kind}" for kind in (*sources.KINDS[:6], sources.SOCKET))
-        hint = f"one that ends in {kinds}"
+        near = nearest(full.rpartition(".")[2], (*sources.KINDS[:6], sources.SOCKET))
+        hint = f"did you mean .{near}?" if near else f"one that ends in {kinds}"
         if path == "-":
             hint = (
                 "it has no name, and the name of the service is that of the file: write it to one"

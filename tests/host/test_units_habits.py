@@ -201,6 +201,18 @@ def test_install_of_a_directory_and_over_another_file(
         assert sysbox("unit", "install", tmp_path, check=True).stdout == f"{NAME}.service\n"
     done = sysbox("unit", "install", other)
     assert (done.returncode, f"{NAME}.service was made of {file}" in done.stderr) == (1, True)
+    systemctl("start", NAME)
     file.unlink()
-    sysbox("unit", "install", other, check=True)
+    other.write_text(other.read_text().replace("sleep 1000", "sleep 999"))
+    done = sysbox("unit", "install", other, check=True)
+    assert f"{NAME}.service runs as it was: `systemctl restart {NAME}.service`" in done.stderr
     assert str(other) in sysbox("unit", "list", check=True).stdout
+    drop_in = UNITS / f"{NAME}.service.d" / "override.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nTasksMax=40\n[Container]\nImage=x\n")
+    done = sysbox("unit", "check", other, check=True)
+    assert f"{drop_in}:4: systemd ignores [Container]" in done.stderr
+    systemctl("revert", NAME)
+    # as `unit install` takes it
+    sysbox("unit", "uninstall", other.name, check=True)
+    assert not (UNITS / f"{NAME}.service").exists()

@@ -48,7 +48,7 @@ COLD = (
     "sysbox.cli.request.words_network", "sysbox.cli.request.words_health",
     "sysbox.cli.commands.system_units", "sysbox.lifecycle.system_units", "sysbox.cli.doctor.declared",
     "sysbox.lifecycle.unit", "sysbox.lifecycle.unit_makers", "sysbox.lifecycle.unit_files",
-    "sysbox.cli.unit_errors", "sysbox.cli.unit_verify",
+    "sysbox.cli.unit_errors", "sysbox.cli.unit_verify", "sysbox.cli.unit_words",
     "sysbox.lifecycle.unit_jobs", "sysbox.cli.commands.pod_logs",
     "sysbox.cli.commands.pod_prune",
     "sysbox.lifecycle.declared", "sysbox.lifecycle.proxy", "sysbox.units.quadlet",

@@ -57,3 +57,40 @@ def test_two_files_that_make_one_service(tmp_path: Path) -> None:
     (service,) = unit_files.made([str(path) for path in paths])
     with pytest.raises(FormatError, match=r"make one service, site-volume\.service: give one"):
         checked(service)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "expected"),
+    [
+        ("network", "[Network]\nSubnet=10.88.0.0/33", "2: Subnet=: subnet '10.88.0.0/33': the mask"),
+        ("network", "[Network]\nSubnet=10.8.0.0/24\nGateway=10.9.0.1", "3: Gateway=: --gateway 10.9.0.1: "),
+        ("network", "[Network]\nNetworkName=a/b", "2: NetworkName=: network a/b: not a valid"),
+        ("network", "[Network]\nPodmanArgs=--nope", "2: PodmanArgs=: `sysbox network create` has no"),
+        ("volume", "[Volume]\nOptions=size=much", "2: Options=: --opt size=much: "),
+        ("image", "[Image]\nImage=Not/Valid", "2: Image=: invalid image reference"),
+        ("build", "[Build]\nImageTag=x\nSetWorkingDirectory=unit\nPodmanArgs=--nope", "4: PodmanArgs=: "),
+        ("pod", "[Pod]\nPodName=x y", "2: PodName=: --name x y: not a valid name"),
+    ],
+    ids=["subnet", "gateway", "name", "flag", "size", "image", "build", "pod"],
+)  # fmt: skip
+def test_values_of_other_kinds(tmp_path: Path, kind: str, text: str, expected: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    path.write_text(f"{text}\n")
+    with pytest.raises(FormatError) as error:
+        checked(unit_files.made([str(path)])[0])
+    assert error.value.message.removeprefix(f"{path}:").startswith(expected), error.value.message
+
+
+def test_good_ones_of_other_kinds(tmp_path: Path) -> None:
+    for name, text in {
+        "a.network": "[Network]\nSubnet=10.88.0.0/24\nGateway=10.88.0.9\nIPv6=yes\nLabel=a=b",
+        "b.volume": "[Volume]\nType=tmpfs\nDevice=tmpfs\nOptions=size=1m",
+        "c.image": "[Image]\nImage=quay.io/a/b:%i",
+        "d.build": "[Build]\nImageTag=x\nSetWorkingDirectory=unit\nFile=./Containerfile",
+        "e.pod": "[Pod]\nNetwork=a.network\nPublishPort=80:80",
+    }.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    made = unit_files.made([str(tmp_path)])
+    assert [checked(one).unit for one in made] == [
+        "a-network.service", "b-volume.service", "c-image.service", "d-build.service", "e-pod.service",
+    ]  # fmt: skip

@@ -70,6 +70,13 @@ def test_what_follows_from_another_error_is_none(
     assert [one.partition(": ")[0] if one[:1].isdigit() else "" for one in found] == places, found
 
 
+def test_a_network_without_its_subnet_has_no_other_error(tmp_path: Path) -> None:
+    found = said(
+        tmp_path / "a.network", "[Network]\nSubnet=10.8.0.0/33\nGateway=10.8.0.1\nNope=1\n"
+    )
+    assert [one.partition(": ")[0] for one in found] == ["2:8", "4:1"], found
+
+
 def test_errors_of_drop_ins_and_of_a_socket_file(tmp_path: Path) -> None:
     drop_in = tmp_path / "web.container.d" / "10.conf"
     drop_in.parent.mkdir()
@@ -107,7 +114,11 @@ def test_directories_and_names_that_are_none(tmp_path: Path) -> None:
     assert "write it to one" in raised.value.hint
     for name in ("b.volume", "a.container", "notes.txt"):
         (tmp_path / name).write_text("[Container]\nImage=x\n" if name[0] == "a" else "[Volume]\n")
-    assert [one.unit for one in unit_files.made([f"{tmp_path}/"])] == [
-        "a.service",
-        "b-volume.service",
+    made = unit_files.made([f"{tmp_path}/./"])
+    assert [(one.unit, one.source.path) for one in made] == [
+        ("a.service", f"{tmp_path}/a.container"),
+        ("b-volume.service", f"{tmp_path}/b.volume"),
     ]
+    with pytest.raises(FormatError, match="not the name of a declaration") as raised:
+        unit_files.chosen(["web.contianer"])
+    assert raised.value.hint == "did you mean .container?"

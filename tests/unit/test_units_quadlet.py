@@ -163,7 +163,7 @@ def test_a_template_and_its_instance(tmp_path: Path) -> None:
         ("[Container]\nImage=x\n[Service]\nType=simple\n", ":4: Type= must be notify or oneshot"),
         ("[Container]\nImage=x\nServiceName=../x\n", ":3: ServiceName=: '../x' is not the name"),
         ("[Container\nImage=x\n", ":1: the line begins with '[' and does not end in ']'"),
-        ("[Container]\nRootfs=/srv\n", ":2: Rootfs=: not supported: use Image="),
+        ("[Container]\nRootfs=/srv\n", ":2: Rootfs=: a container needs an image, not a directory"),
     ],
     ids=[
         "key", "section", "no-section", "no-image", "group", "boolean", "pair", "quote", "reference",

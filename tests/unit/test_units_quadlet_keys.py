@@ -273,9 +273,21 @@ def test_keys_from_habit(tmp_path: Path, key: str, hint: str) -> None:
     assert refusal(tmp_path, f"{IMAGE}{key}=x\n") == f":3: [Container] has no key {key}: {hint}"
 
 
-def test_every_word_that_is_meant_is_a_key() -> None:
+def test_what_is_meant_by_a_reference(tmp_path: Path) -> None:
+    write(tmp_path, site__volume="[Volume]\n")
+    for name, hint in (("sit.volume", ": did you mean site.volume?"), ("site.network", "")):
+        key = "Volume" if name.endswith("volume") else "Network"
+        text = f"{IMAGE}{key}={name}:/v\n"
+        assert refusal(tmp_path, text) == f":3: {key}=: there is no {name}{hint}"
+
+
+def test_every_word_that_is_meant_is_a_key(tmp_path: Path) -> None:
     from sysbox.units.quadlet import habits, keys, values
 
+    assert (
+        refusal(tmp_path, "[Pod]\nPorts=1:1\n", "pod")
+        == ":2: [Pod] has no key Ports: write PublishPort="
+    )
     known = {one.name for one in keys.CONTAINER}
     for meant in habits._MEANT.values():
         key = meant.partition("=")[0]

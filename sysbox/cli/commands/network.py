@@ -43,12 +43,13 @@ def main(values: Values) -> int:
     return _VERBS[values.verb.name.partition(" ")[2]](values)
 
 
-def _create(values: Values) -> int:
+def wish_of(values: Values) -> Wish:
+    """What the flags of `network create` ask for. Raises SpecError, Unsupported."""
     _check_fixed(values)
     labels = dict(parse_label(text, "--label") for text in values.label)
     servers = tuple(parse_ip(text, "--dns") for text in values.dns)
     bridge = values.interface_name
-    wish = Wish(
+    return Wish(
         name=values.network,
         driver=values.driver or "bridge",
         subnets=tuple(values.subnet),
@@ -63,6 +64,10 @@ def _create(values: Values) -> int:
         options=tuple(values.opt),
         labels=labels,
     )
+
+
+def _create(values: Values) -> int:
+    wish = wish_of(values)
     if values.ignore and networks.exists(wish.name):
         line(networks.load(wish.name).id)
         return 0

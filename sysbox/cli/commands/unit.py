@@ -34,9 +34,10 @@ def _note_maker(path: str, chosen: Chosen) -> None:
 
 def _check(values: Values) -> int:
     """Without files: all that there are."""
-    status = 0
+    status, count = 0, 0
     for chosen in unit_files.chosen(values.file) if values.file else unit_files.everything():
         services = chosen.services()
+        count += len(services)
         for service in services:
             path = service.source.path
             errors = unit_errors.errors_of(service, chosen.declared)
@@ -48,6 +49,8 @@ def _check(values: Values) -> int:
                 _note_maker(path, chosen)
         if _note_ignored(services):
             status = FAILED_ONE
+    if not count:
+        note("there are no declarations: sysbox-unit-check(1) says where they would be")
     return status
 
 
@@ -57,6 +60,8 @@ def _note_ignored(services: list[Service]) -> bool:
     for text, fatal in unit_verify.notes(services):
         note(one_line(text))
         refused = refused or fatal
+    for text in unit_verify.misplaced(services):
+        note(one_line(text))
     return refused
 
 
@@ -68,10 +73,12 @@ def _print(values: Values) -> int:
 
 def _install(values: Values) -> int:
     services = [checked(one) for one in unit_files.made(values.file)]
-    unit.install(services, force=values.force)
+    changed = unit.install(services, force=values.force)
     _note_ignored(services)
     for service in services:
         line(service.unit)
+    for name in changed:
+        note(f"{name} runs as it was: `systemctl restart {name}`")
     return 0
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sysbox.cli.table.options import Values
+    from sysbox.fs.volume_options import VolumeOptions
 
 _COLUMNS = (("DRIVER", "Driver"), ("VOLUME NAME", "Name"))
 _HEADERS = {
@@ -37,7 +38,8 @@ def main(values: Values) -> int:
     return _VERBS[values.verb.name.partition(" ")[2]](values)
 
 
-def _create(values: Values) -> int:
+def asked(values: Values) -> tuple[str, dict[str, str], VolumeOptions]:
+    """The name, labels and options that the flags of `volume create` ask for. Raises SysboxError."""
     if values.driver not in (None, "local"):
         raise Unsupported(f"--driver {values.driver}: there is no such driver", hint="use local")
     labels = {}
@@ -49,6 +51,11 @@ def _create(values: Values) -> int:
     options = volume_options.parse([_with_numbers(text) for text in values.opt])
     name = values.volume or volumes.new_name()
     check_name(name, "volume")
+    return name, labels, options
+
+
+def _create(values: Values) -> int:
+    name, labels, options = asked(values)
     if volumes.ensure(name, labels, options):
         events.emit("volume", "create", name, {"driver": "local"})
     elif volume_options.load(name).given != options.given:

@@ -42,7 +42,11 @@ def _name(made: Conversion) -> str:
 def _image(made: Conversion) -> str:
     section = made.section
     if "Rootfs" in section:
-        raise section.wrong("Rootfs", "not supported: use Image=, `sysbox import` makes one")
+        raise section.wrong(
+            "Rootfs",
+            "a container needs an image, not a directory",
+            "`tar -C DIRECTORY -c . | sysbox import - NAME` makes one for Image=",
+        )
     image = section.one("Image")
     if not image:
         raise FormatError(f"{section.path}: [Container] has no Image=")

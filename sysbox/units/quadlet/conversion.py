@@ -22,7 +22,8 @@ class Conversion:
         self.launcher = launcher
         self.section = declared.section(source)
         self.declared = declared
-        self.words: list[str] = []  # of the command that makes or starts it
+        self.verb = ""  # of sysbox, which makes or starts it
+        self.words: list[str] = []  # after the verb
         self.image = ""  # the container's, one of the words
         # when the service is started: healthy, container (its payload says so), or "" once its command runs
         self.ready = ""

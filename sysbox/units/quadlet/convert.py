@@ -58,7 +58,8 @@ def _service(source: Source, declared: Declared, launcher: str) -> Service:
     return Service(
         unit=declared.service_of(source.name),
         source=source,
-        words=tuple(made.words) if source.kind in ("container", "pod") else (),
+        verb=made.verb,
+        words=tuple(made.words),
         image=made.image,
         unit_keys=(*made.unit, *declared.translated(source)),
         service_keys=(*made.service, *_own_keys(source)),
@@ -97,6 +98,7 @@ def _container(made: Conversion) -> None:
     made.unit.append(("After", f"{network}dbus.socket"))
     sockets.convert(made)
     container.convert(made)
+    made.verb = "run"
     made.service += made.section.resources
     notify = (f"--notify={made.ready}",) if made.ready else ()
     if _is_job(made.source):
@@ -139,14 +141,16 @@ def _add_job(made: Conversion) -> None:
 
 
 def _once(made: Conversion, *verb: str) -> None:
-    """A service that runs one command and stays active."""
+    """A service that runs one command, a verb with flags, and stays active."""
     section = made.section
-    words = [*verb, *section.flags(), *section.words("PodmanArgs"), *made.words]
+    flags = [one for one in verb if one.startswith("--")]
+    made.verb = " ".join(one for one in verb if one not in flags)
+    made.words[:0] = [*flags, *section.flags(), *section.words("PodmanArgs")]
     made.service += [
         ("Type", "oneshot"),
         ("RemainAfterExit", "yes"),
         ("SyslogIdentifier", "%N"),
-        ("ExecStart", made.command(*words)),
+        ("ExecStart", made.command(*made.verb.split(), *made.words)),
     ]
 
 

@@ -37,9 +37,6 @@ def hint(key: str, known: Iterable[str], section: str) -> str:
     """What to write in place of a key that `section` does not have; `known` are those that it has."""
     if key in OF_SYSTEMD:
         return f"it belongs to [{OF_SYSTEMD[key]}]"
-    meant = (
-        _MEANT.get(key.lower().replace("_", "").replace("-", ""))
-        if section == "Container"
-        else None
-    )
-    return f"write {meant}" if meant else suggest(key, known)
+    meant = _MEANT.get(key.lower().replace("_", "").replace("-", ""), "")
+    fits = section == "Container" or meant.partition("=")[0] in known
+    return f"write {meant}" if meant and fits else suggest(key, known)

@@ -46,7 +46,7 @@ _CONTAINER = {
     "RemapUid": "With RemapUsers=: a map of users, or with keep-id the user.",
     "RemapUidSize": "With RemapUsers= auto or keep-id: how many ids.",
     "RemapUsers": "`manual`, `auto` or `keep-id`: an older way to write UIDMap= and UserNS=.",
-    "Rootfs": "Refused: `sysbox import` makes an image of a directory.",
+    "Rootfs": "Refused: `tar -C DIRECTORY -c . | sysbox import - NAME` makes an image of a directory.",
     "SeccompProfile": "As `--security-opt seccomp=`: a name, or a file; `./FILE` is relative to this file.",
     "SecurityLabelDisable": "Accepted: no labels are applied yet.",
     "SecurityLabelFileType": "Refused: labels are not there yet.",

@@ -24,6 +24,7 @@ def convert(made: Conversion) -> None:
     timeout = section.one("StopTimeout")
     if timeout and not (timeout.isascii() and timeout.isdecimal()):
         raise section.wrong("StopTimeout", f"{timeout!r} is not a number of seconds")
+    made.verb = "pod create"
     made.words += [f"--exit-policy={policy}", *section.flags()]
     remap.convert(made)
     container.volumes(made)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import FormatError, SysboxError
 from sysbox.base.frozen import Frozen
-from sysbox.base.suggest import did_you_mean
+from sysbox.base.suggest import did_you_mean, nearest
 from sysbox.units import syntax
 from sysbox.units.quadlet.keys import SECTIONS
 from sysbox.units.quadlet.sources import SOCKET
@@ -50,7 +50,8 @@ class Service(Frozen):
     source: Source
     unit_keys: tuple[tuple[str, str], ...] = ()
     service_keys: tuple[tuple[str, str], ...] = ()
-    words: tuple[str, ...] = ()  # of `sysbox run` or `pod create`, where it is a container or a pod
+    verb: str = ""  # of sysbox, which makes or starts what is declared
+    words: tuple[str, ...] = ()  # after the verb
     image: str = ""  # the one of the words that is the container's image
     error: str = ""  # why it cannot run: it fails with that when it is started
     section: str = "Service"  # in which `service_keys` are: another kind of unit has its own
@@ -78,10 +79,16 @@ class Declared:
             stem, _, kind = name.rpartition(".")
             found = self.sources.get(f"{stem.partition('@')[0]}@.{kind}") if "@" in stem else None
         if found is None:
-            few = len(self.sources) <= _FEW
-            hint = did_you_mean(name, self.sources) if few else ""
-            raise FormatError(f"there is no {name}", hint=hint)
+            raise FormatError(f"there is no {name}", hint=self._meant(name))
         return found
+
+    def _meant(self, name: str) -> str:
+        """A declaration of the same kind with a similar name."""
+        stem, _, kind = name.rpartition(".")
+        if len(self.sources) > _FEW:
+            return ""
+        near = nearest(stem, [one.stem for one in self.sources.values() if one.kind == kind])
+        return f"did you mean {near}.{kind}?" if near else ""
 
     def section(self, source: Source) -> Section:
         """The section that declares its resource. Raises FormatError."""

@@ -1,0 +1,151 @@
+"""Read the command line that a declaration becomes as its verb does; errors name the file's line."""
+
+from __future__ import annotations
+
+from sysbox.base.errors import FormatError, SysboxError
+from sysbox.base.suggest import did_you_mean
+from sysbox.cli.commands import network as network_command
+from sysbox.cli.commands import volume as volume_command
+from sysbox.cli.parse import hot
+from sysbox.cli.request import pod, spec
+from sysbox.cli.table.verbs import VERBS, options_of
+from sysbox.container import identity
+from sysbox.image import reference
+from sysbox.lifecycle import network, network_drivers
+from sysbox.netns import networks
+from sysbox.units.quadlet.keys import SECTIONS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sysbox.cli.table.options import Values
+    from sysbox.units.quadlet.units import Service
+
+# what specifiers stand for here, systemd.unit(5): a path, a name, or else a digit, which fits into names,
+# ports and addresses
+_SPECIFIERS = {
+    "%": "%", "C": "/var/cache", "E": "/etc", "L": "/var/log", "S": "/var/lib", "T": "/tmp", "V": "/var/tmp",
+    "d": "/run/credentials", "g": "root", "h": "/root", "s": "/bin/sh", "t": "/run", "u": "root",
+}  # fmt: skip
+# flags of several keys, or of a part of a value, for which the table of keys has none
+_KEYS = {
+    "--device": "AddDevice", "--mount": "Mount", "--network": "Network", "--user": "User",
+    "--volume": "Volume", "--name": "PodName",
+    # of errors that name no flag
+    "subnet": "Subnet", "network": "NetworkName", "invalid": "Image",
+}  # fmt: skip
+_OPTIONS = {"type": "Type", "device": "Device", "o": "Options"}
+_LATER = "--env-file="  # it may be made before the service starts
+
+
+def check(service: Service) -> None:
+    """Raises FormatError for words that their verb does not accept."""
+    verb = VERBS[service.verb]
+    words = [_expanded(word) for word in service.words if not _is_known_later(word)]
+    try:
+        values = hot.parse(verb, words)
+        if read := _READERS.get(verb.name):
+            read(service, values)
+    except hot.Fallback:
+        known = [name for option in options_of(verb) for name in option.names + option.hidden]
+        flags = [word.partition("=")[0] for word in words if word.startswith("--")]
+        unknown = [flag for flag in flags if flag not in known]
+        what = f"has no flag {unknown[0]}" if unknown else "does not accept its flags"
+        hint = did_you_mean(unknown[0], known) if unknown else ""
+        raise FormatError(
+            f"{_argument(service, (*unknown, '')[0])}: `sysbox {verb.name}` {what}", hint=hint
+        ) from None
+    except SysboxError as error:
+        raise FormatError(
+            f"{_place(service, error.message)}{error.message}", hint=error.hint
+        ) from None
+
+
+def _argument(service: Service, flag: str) -> str:
+    """The place of the PodmanArgs= that has a flag, else the file."""
+    for one in service.source.assignments:
+        if flag and one.key == "PodmanArgs" and flag in one.value:
+            return f"{one.file}:{one.line}: PodmanArgs="
+    return service.source.path
+
+
+def _run(service: Service, values: Values) -> None:
+    _check_image(service, values)
+    spec.build(values, detach=True)
+
+
+def _pod(_service: Service, values: Values) -> None:
+    pod.build(values)
+
+
+def _network(_service: Service, values: Values) -> None:
+    wish = network_command.wish_of(values)
+    networks.check(wish.name)
+    wish = wish.replace(driver=network_drivers.driver_of(wish.driver))
+    # which subnets and links are free is known at its start
+    network.plan(wish, identity.new_id(), [], 0)
+
+
+def _volume(_service: Service, values: Values) -> None:
+    volume_command.asked(values)
+
+
+def _pull(_service: Service, values: Values) -> None:
+    for name in values.image:
+        reference.parse(name.removeprefix("docker://"))
+
+
+# verb -> what reads its flags; a build looks for its files then
+_READERS: dict[str, Callable[[Service, Values], None]] = {
+    "run": _run,
+    "pod create": _pod,
+    "network create": _network,
+    "volume create": _volume,
+    "pull": _pull,
+}
+
+
+def _check_image(service: Service, values: Values) -> None:
+    """Raises FormatError where PodmanArgs= has more than flags: its first word would be the image."""
+    if values.dry_run or values.unit_file is not None:
+        raise FormatError(f"{service.source.path}: --dry-run and --unit-file start no container")
+    if values.image != _expanded(service.image):
+        where = _argument(service, values.image) if values.image else service.source.path
+        raise FormatError(
+            f"{where}: {values.image!r} would be the image",
+            hint="only flags, with their values, may be there",
+        )
+
+
+def _is_known_later(word: str) -> bool:
+    """Whether a flag's value depends on a file or variable that need not be there yet."""
+    return word.startswith(_LATER) or (word.startswith("--") and "$" in word.replace("$$", ""))
+
+
+def _expanded(word: str) -> str:
+    """A word with something in place of each specifier."""
+    first, *others = word.split("%")
+    made, at = [first], 0
+    while at < len(others):
+        if others[at]:
+            made.append(_SPECIFIERS.get(others[at][0], "1") + others[at][1:])
+        elif at + 1 < len(others):  # "%%"
+            at += 1
+            made.append("%" + others[at])
+        at += 1
+    return "".join(made)
+
+
+def _place(service: Service, message: str) -> str:
+    """The place of the assignment that an error of a flag is about: "FILE:LINE: KEY=: ", or else "FILE: "."""
+    flag = message.partition(" ")[0].rstrip(":")
+    title = service.source.kind.capitalize()
+    names = {key.name for key in SECTIONS[title] if key.flag == flag} | {_KEYS.get(flag, "")}
+    if flag == "--opt":
+        names.add(_OPTIONS.get(message.split()[1].partition("=")[0], "Options"))
+    found = [one for one in service.source.assignments if one.section == title and one.key in names]
+    # of several values the one that the message quotes
+    for one in [one for one in found if one.value in message] or found[-1:]:
+        return f"{one.file}:{one.line}: {one.key}=: "
+    return f"{service.source.path}: "
