@@ -8,7 +8,7 @@ PYTEST := .venv/bin/pytest
 
 export PREFIX LINKS
 
-.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs mutants bench bench-crowd bench-build bench-pull bench-push bench-saveload bench-attacks bench-against bench-network bench-sockets bench-timeline bench-generator bench-userns bench-landlock install uninstall clean
+.PHONY: help build run test test-extras test-unit test-host test-vm vm-shell soak lint docs mutants bench bench-crowd bench-build bench-pull bench-push bench-saveload bench-attacks bench-against bench-network bench-sockets bench-timeline bench-generator bench-userns bench-landlock install uninstall install-selinux uninstall-selinux clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -99,6 +99,12 @@ install: ## install sysbox for this machine: /opt/sysbox (PREFIX), and links to 
 
 uninstall: ## remove what `make install` made
 	@tools/install-system.sh uninstall
+
+install-selinux: ## compile and load the SELinux policy for sysbox, and label its files
+	@tools/install-selinux.sh install
+
+uninstall-selinux: ## remove that policy
+	@tools/install-selinux.sh uninstall
 
 clean: ## remove what `make` made
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache

@@ -36,6 +36,13 @@ point() { # LINK TARGET
     printf '%s\n' "$1" >>"$list"
 }
 
+# A new file has the label of its directory, and the command needs its own (tools/install-selinux.sh).
+label() {
+    [[ -e /sys/fs/selinux/enforce ]] && command -v restorecon >/dev/null || return 0
+    restorecon -R "$prefix"
+    xargs -r -d '\n' restorecon -- <"$list"
+}
+
 make_links() {
     local page unit
     [[ -x $prefix/bin/sysbox ]] || die "$prefix/bin/sysbox is missing: \`make install\` makes it"
@@ -56,6 +63,7 @@ make_links() {
     chmod 755 "$links/lib/systemd/system-generators/sysbox-generator"
     place "$links/lib/systemd/system/sysbox.slice" <systemd/system/sysbox.slice
     place "$links/lib/tmpfiles.d/sysbox.conf" <systemd/tmpfiles.d/sysbox.conf
+    label
     tell_systemd daemon-reload
     tell_systemd enable --now --quiet sysbox-boot.service sysbox-firewall.service
 }

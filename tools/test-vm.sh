@@ -1,8 +1,9 @@
 #!/bin/bash
-# Usage: tools/test-vm.sh [--optional | PYTEST-ARGUMENT...]
+# Usage: tools/test-vm.sh [--optional | [--enforcing] PYTEST-ARGUMENT...]
 #
-# Runs tests/vm, and the tests of tests/host and tests/attack that are marked `guest`, in guests with cgroup v2 and SELinux. With arguments: only these, in one guest of the flavour that the files need. Exit status: 125 if no guest can
-# be made; with --optional that is 0 and a message, except in CI.
+# Runs tests/vm, and the tests of tests/host and tests/attack that are marked `guest`, in guests with cgroup v2 and SELinux.
+# With arguments: only these, in one guest of the flavour that the files need, or where SELinux denies (--enforcing).
+# Exit status: 125 if no guest can be made; with --optional that is 0 and a message, except in CI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,9 +21,13 @@ fi
 [[ ${1-} == --optional ]] && shift
 (($#)) || exec .venv/bin/python tools/vm/lane.py
 flavour=permissive
+if [[ $1 == --enforcing ]]; then
+    flavour=enforcing
+    shift
+fi
 for word in "$@"; do
     for own in enforcing apparmor; do
-        grep -qs -e "^pytestmark.*$own" -- "${word%%::*}" && flavour=$own
+        grep -qs -e "^pytestmark.*mark.$own(" -- "${word%%::*}" && flavour=$own
     done
 done
 printf -v words ' %q' "$@"

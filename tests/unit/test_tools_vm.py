@@ -150,7 +150,8 @@ def test_each_file_with_the_marker_runs() -> None:
 def test_each_file_runs_once() -> None:
     groups = lane.jobs(6)
     files = [file for _, group in groups for file in group]
-    assert len(files) == len(set(files))
+    permissive = [file for flavour, group in groups if flavour == "permissive" for file in group]
+    assert len(permissive) == len(set(permissive))
     assert {file.name for file in files} >= {
         "test_v2_limits.py",
         "test_selinux_smoke.py",

@@ -1,62 +1,21 @@
-"""SELinux denies, and containers work (S9): what sysbox does today needs no more than its callers may.
-
-The labels of containers themselves are not what this is about.
-"""
+"""SELinux denies, and containers work (S9)."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from containers import PATIENCE, Containers
+from denials import PROVOKED, denials
+from denials import nothing_denied as nothing_denied
 from lane import SLOWNESS, Sysbox
 
 SERVE = "echo hello >/data/index.html; exec httpd -f -p 80 -h /data"
 pytestmark = pytest.mark.enforcing("a denial that only is a line in the log breaks nothing")
-
-
-# nobody becomes a container without executing something
-PROVOKED = ("unconfined_t", "container_t", "process", "dyntransition")
-# what may be denied, and why: domain, type, class, permissions
-EXPECTED = {
-    # Debian's own units as the guest boots, in Debian's policy
-    ("udev_t", "sysctl_fs_t", "dir", "search"),
-    ("udev_t", "udev_t", "process", "setrlimit"),
-    ("systemd_tmpfiles_t", "etc_t", "lnk_file", "relabelfrom"),
-    ("systemd_tmpfiles_t", "user_home_dir_t", "dir", "relabelfrom"),
-    PROVOKED,
-}
-DENIAL = re.compile(
-    r"avc: +denied +\{ (?P<permissions>[^}]+) \}.* scontext=\w+:\w+:(?P<domain>\w+)"
-    r".* tcontext=\w+:\w+:(?P<type>\w+).* tclass=(?P<kind>\w+)"
-)
-
-
-def denials() -> dict[tuple[str, ...], str]:
-    """What has been denied since boot, and the kernel's line about it."""
-    subprocess.run(["journalctl", "--sync"], check=True)
-    log = ["journalctl", "-b", "-q", "-o", "cat", "_TRANSPORT=audit"]
-    lines = subprocess.run(log, capture_output=True, text=True, check=True).stdout.splitlines()
-    found: dict[tuple[str, ...], str] = {}
-    for line in filter(re.compile("avc: +denied").search, lines):
-        parts = DENIAL.search(line)
-        assert parts, f"not understood: {line}"
-        found[parts["domain"], parts["type"], parts["kind"], parts["permissions"]] = line
-    return found
-
-
-@pytest.fixture(autouse=True)
-def nothing_denied() -> Iterator[None]:
-    """A test in which something is denied has failed, whatever it saw."""
-    yield
-    unexpected = [line for key, line in denials().items() if key not in EXPECTED]
-    assert not unexpected, "\n".join(unexpected)
 
 
 def test_denials_are_seen() -> None:

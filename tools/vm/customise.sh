@@ -6,14 +6,13 @@ set -euo pipefail
 
 root=$1 tools=$2
 
-# Debian ships the policy for containers (container_t, container_file_t and others) only as source
+# as on an administrator's machine, by `make install-selinux`
 policy() {
-    tar --zstd -xf "$root/usr/src/selinux-policy-src.tar.zst" -C "$root/tmp"
-    mkdir "$root/tmp/policy"
-    cp "$root"/tmp/selinux-policy-src/policy/modules/services/container.{te,fc} "$root/tmp/policy/"
-    chroot "$root" make -C /tmp/policy -f /usr/share/selinux/devel/Makefile NAME=default container.pp
-    chroot "$root" semodule --noreload --store default --install /tmp/policy/container.pp
-    rm -rf "$root"/tmp/{policy,selinux-policy-src}
+    mkdir -p "$root"/tmp/sysbox/{tools,contrib}
+    cp "$tools/../install-selinux.sh" "$root/tmp/sysbox/tools/"
+    cp -r "$tools/../../contrib/selinux" "$root/tmp/sysbox/contrib/"
+    chroot "$root" /tmp/sysbox/tools/install-selinux.sh install
+    rm -rf "$root/tmp/sysbox"
 }
 
 configure() {

@@ -20,6 +20,8 @@ PYTHON = (
     "/usr/bin/python3.11"  # the guest's; its packages must be installed by the same version here
 )
 RECIPE = ("build-image.sh", "customise.sh", "agent.py", "wire.py", "vm-agent.service")
+# the SELinux policy that the guest has
+POLICY = ("tools/install-selinux.sh", "contrib/selinux")
 # sources of the wheel besides the code: tools/precompile.py makes one of its files
 BUILT_BY = ("pyproject.toml", "meson.build", "meson.options", "tools/precompile.py")
 SHIPPED = ("tests", "pyproject.toml", "systemd", "tools/vm", "tools/test-network.sh")
@@ -28,7 +30,9 @@ SHIPPED = ("tests", "pyproject.toml", "systemd", "tools/vm", "tools/test-network
 def image() -> Path:
     """The directory with the files that QEMU boots."""
     packages = requirements()
-    key = digest([HERE / name for name in RECIPE], "\n".join(packages))
+    recipe = [HERE / name for name in RECIPE]
+    policy = [path for name in POLICY for path in files_below(ROOT / name)]
+    key = digest([*recipe, *policy], "\n".join(packages))
     return cached(CACHE, "image", key, 4 * GIB, lambda directory: _build(directory, packages))
 
 

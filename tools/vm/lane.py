@@ -1,8 +1,9 @@
 """Usage: tools/vm/lane.py
 
 Runs tests/vm, and the tests of tests/host and tests/attack that are marked `guest`, in groups of files of
-about the same size: each group in its own guest, a few guests at a time. Exit status: 1 if tests
-failed, 125 if a guest could not be made, any other after another error.
+about the same size: each group in its own guest, a few guests at a time. Those marked `also_enforcing` run in
+the group where SELinux denies, too. Exit status: 1 if tests failed, 125 if a guest could not be made, any
+other after another error.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from machine import exit_on_signals
 LANES = ("vm", "host", "attack")
 # tests/vm/conftest.py marks all tests of its directory
 MARKERS = {
-    "enforcing": "enforcing",
+    "enforcing": "enforcing or also_enforcing",
     "apparmor": "apparmor",
     "permissive": "guest and not enforcing and not apparmor",
 }
@@ -94,6 +95,8 @@ def jobs(groups: int) -> list[tuple[str, list[Path]]]:
     found: dict[str, list[Path]] = {name: [] for name in ("", "permissive", *OWN)}
     for file in (file for lane in LANES for file in ROOT.glob(f"tests/{lane}/test_*.py")):
         found[flavour(file)].append(file)
+        if "mark.also_enforcing(" in file.read_text(encoding="utf-8"):
+            found["enforcing"].append(file)
     sizes = dict.fromkeys(range(groups), 0)
     grouped: dict[int, list[Path]] = {group: [] for group in sizes}
     for file in sorted(found["permissive"], key=size, reverse=True):
@@ -142,7 +145,7 @@ def flavour(file: Path) -> str:
         return ""
     lines = file.read_text(encoding="utf-8").splitlines()
     marks = "".join(line for line in lines if line.startswith("pytestmark"))
-    return next((name for name in OWN if name in marks), "permissive")
+    return next((name for name in OWN if f"mark.{name}(" in marks), "permissive")
 
 
 def guests() -> int:

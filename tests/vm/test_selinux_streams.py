@@ -1,0 +1,167 @@
+"""SELinux denies, and a container's streams are what its caller has opened, whoever that is.
+
+The kernel closes what a new label may not use, and says nothing to the program: it reads an end of file, and
+writes into nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from containers import PATIENCE, Containers, eventually, popen, systemctl
+from denials import nothing_denied as nothing_denied
+from lane import SYSBOX, Sysbox
+
+pytestmark = pytest.mark.enforcing("the kernel closes descriptors without a word")
+RUNTIME = "container_runtime_t"
+ANSWER = ("sh", "-c", "read -r word; echo out $word; echo err $word >&2")
+
+
+def domain(pid: int | str) -> str:
+    """The SELinux type of a process."""
+    context = Path(f"/proc/{pid}/attr/current").read_text(encoding="ascii")
+    return context.split(":")[2]
+
+
+def test_who_supervises(containers: Containers, image: str) -> None:
+    """The manager has a domain of its own: begun by hand, and begun by systemd."""
+    process = popen("run", "-i", "--rm", image, "sh", "-c", "echo up; cat", stdin=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    assert domain("self") == "unconfined_t"
+    assert domain(process.pid) == RUNTIME
+    process.stdin.close()
+    assert process.wait() == 0
+    one = containers()
+    monitor = systemctl("show", "-P", "MainPID", f"sysbox-{one.id}.service")
+    assert domain(monitor) == RUNTIME
+    assert domain(one.pid) != RUNTIME
+
+
+@pytest.mark.parametrize("kept", ["--rm", "--log-driver=journald"])
+def test_pipes(sysbox: Sysbox, image: str, kept: str) -> None:
+    """The caller's own pipes (--rm), and those that sysbox copies to."""
+    done = sysbox("run", "-i", kept, "--name", "streams", image, *ANSWER, input="hello\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "out hello\n", "err hello\n")
+    sysbox("rm", "-f", "streams")
+
+
+def test_files(sysbox: Sysbox, image: str, containers: Containers, tmp_path: Path) -> None:
+    """Files as streams, of `run` and of `exec`, below /tmp and below the caller's home directory."""
+    one = containers()
+    home = Path.home() / "streams-test"
+    home.mkdir()
+    try:
+        for directory in (tmp_path, home):
+            (directory / "in").write_text("hello\n")
+            for words in (("run", "-i", "--rm", image), ("exec", "-i", one.id)):
+                with (
+                    (directory / "in").open() as given,
+                    (directory / "out").open("w") as out,
+                    (directory / "err").open("a") as err,
+                ):
+                    command = [SYSBOX, *words, *ANSWER]
+                    subprocess.run(command, stdin=given, stdout=out, stderr=err, check=True)
+                assert (directory / "out").read_text() == "out hello\n"
+                assert (directory / "err").read_text() == "err hello\n"
+                (directory / "err").unlink()
+    finally:
+        for file in home.iterdir():
+            file.unlink()
+        home.rmdir()
+
+
+def test_sockets(image: str) -> None:
+    """As of a caller over ssh without a terminal."""
+    near, far = socket.socketpair()
+    with near, far:
+        words = [SYSBOX, "run", "-i", "--rm", image, "cat"]
+        process = subprocess.Popen(words, stdin=far, stdout=far)
+        far.close()
+        near.settimeout(PATIENCE)
+        near.sendall(b"there and back")
+        near.shutdown(socket.SHUT_WR)
+        assert near.recv(100) == b"there and back"
+        assert process.wait(PATIENCE) == 0
+
+
+ASK = ("sh", "-c", "while ! read -r -t 1 word; do echo ready; done; echo got $word; exit 3")
+
+
+def on_a_terminal(*words: str) -> int:
+    """`sysbox WORDS...` on a terminal, which answers what ASK asks; its exit status."""
+    pid, master = pty.fork()
+    if not pid:
+        os.execv(SYSBOX, [SYSBOX, *words])
+    seen, deadline, answer = b"", time.monotonic() + PATIENCE, b"hello\r"
+    while True:
+        assert time.monotonic() < deadline, seen
+        if not select.select([master], [], [], 0.5)[0]:
+            continue
+        try:
+            seen += os.read(master, 4096)
+        except OSError:
+            break  # the other side has closed it
+        if answer and b"ready" in seen:
+            os.write(master, answer)
+            answer = b""
+    os.close(master)
+    assert b"got hello" in seen, seen
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_terminals(image: str, containers: Containers) -> None:
+    """Of `run`, of `exec`, and of a detached container that one attaches to."""
+    one = containers("-it", command=ASK)
+    for words in (
+        ("run", "-it", "--rm", image, *ASK),
+        ("exec", "-it", one.id, *ASK),
+        ("attach", one.id),
+    ):
+        assert on_a_terminal(*words) == 3
+
+
+def test_logs_and_attach(containers: Containers) -> None:
+    """What follows a detached container reads what that has written, and sends what it reads."""
+    one = containers("-i", command=("sh", "-c", "read -r word; echo got $word"))
+    follower = popen("logs", "-f", one.id)
+    attached = popen("attach", one.id, stdin=subprocess.PIPE)
+    assert attached.stdin
+    attached.stdin.write("hello\n")
+    attached.stdin.close()
+    assert attached.wait(PATIENCE) == 0
+    assert attached.stdout
+    assert attached.stdout.read() == "got hello\n"
+    assert follower.wait(PATIENCE) == 0
+    assert follower.stdout
+    assert follower.stdout.read() == "got hello\n"
+
+
+def test_in_a_service(image: str, tmp_path: Path) -> None:
+    """`sysbox run` as an administrator's own unit has it: its output is the journal's, or a file."""
+    unit = "streams-test.service"
+    script = "echo from the service"
+    for properties in ([], ["-p", f"StandardOutput=file:{tmp_path}/out"]):
+        words = ["systemd-run", "-q", "--wait", "--unit", unit, *properties]
+        command = [*words, str(SYSBOX), "run", "--rm", image, "sh", "-c", script]
+        assert subprocess.run(command, check=False).returncode == 0
+    assert (tmp_path / "out").read_text() == "from the service\n"
+
+    def logged() -> bool:
+        log = subprocess.run(
+            ["journalctl", "-b", "-q", "-o", "cat", "-u", unit],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return "from the service" in log.stdout
+
+    eventually(logged, "the journal has it")
