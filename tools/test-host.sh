@@ -70,9 +70,5 @@ else
     for host in "${hosts[@]}"; do
         workers+=(--tx "popen//python=$sysbox host exec --name $host -- $PWD/.venv/bin/python")
     done
-    # files with few tests come last; this one needs a host on which nothing has run
-    first=tests/host/test_shared_network.py status=0
-    "$sysbox" host exec --name "${hosts[0]}" -- .venv/bin/pytest -p no:cacheprovider "$first" || status=$?
-    .venv/bin/pytest -p no:cacheprovider --dist loadfile "${workers[@]}" --ignore "$first" tests/host tests/attack || status=$?
-    exit "$status"
+    .venv/bin/pytest -p no:cacheprovider --dist loadfile "${workers[@]}" tests/host tests/attack
 fi

@@ -13,6 +13,7 @@ from sysbox.embedded.lock import Lock
 from sysbox.embedded.state import Host
 from sysbox.host import exists, read_text
 from sysbox.netns import leases, shared_rules
+from sysbox.netns.shared import SHARED
 
 # systemd(1): "Powers off the machine, starts the poweroff.target unit"
 POWER_OFF = signal.SIGRTMIN + 4
@@ -52,10 +53,22 @@ def clear(name: str) -> bool:
     elif host is not None:
         _reap(host.pid)
     cgroups.remove(name)
-    shared_rules.forget(name)
+    if exists(SHARED):
+        _leave_network(name)
     last = leases.forget_host(name)
     files.remove_tree(state.run_directory(name))
     return last
+
+
+def _leave_network(name: str) -> None:
+    """Remove what the packet filter has of this host alone."""
+    from sysbox.netns import firewall  # few machines have hosts on their network
+
+    try:
+        firewall.leave(name)
+    except errors.SysboxError:
+        # ignoring: the next start of a container on a network makes all rules again
+        shared_rules.forget(name)
 
 
 def _release_network() -> None:

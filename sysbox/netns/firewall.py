@@ -157,16 +157,34 @@ def reload(settings: Settings) -> str:
             return ""
         from sysbox.netns import host_firewall
 
-        before = mark.backend
         mark = host_firewall.decide(settings, mark)
         entries = ports.load()
         if entries:
             host_firewall.require(mark)
         _apply(mark.policies, entries, mark)
-        if mark.backend != before:
-            # only now: a packet is never without rules
-            module(before).remove()
         return mark.backend
+
+
+def leave(name: str) -> None:
+    """Forget an embedded host that has ended, and make the rules of the others again without its own.
+
+    Called on the machine, while that host's network is known (`shared_rules`). Raises as `ensure`.
+    """
+    with Locks(_LOCK):
+        mark = firewall_mark.read()
+        had = shared_rules.forget(name)
+        if mark and had:
+            _apply(mark.policies, ports.load(), mark)
+        elif mark:
+            # which packet filter all have stays known when the last one has gone
+            firewall_mark.write(mark)
+        elif had:
+            policies, entries = shared_rules.with_others((), ())
+            backend = firewall_mark.shared_backend()
+            if not policies:
+                _remove()
+            elif backend:
+                module(backend).apply(policies, entries)
 
 
 def remove() -> None:
@@ -184,6 +202,7 @@ def _remove() -> None:
         if not backend.lacking():
             backend.remove()
     unlink(MARK)
+    shared_rules.choose("")
     forwarding.restore()
 
 
@@ -242,11 +261,13 @@ def _with(policies: tuple[Policy, ...]) -> tuple[Policy, ...]:
 def _apply(
     policies: tuple[Policy, ...], entries: tuple[Published, ...], mark: Mark | None = None
 ) -> None:
-    """Make all rules in the packet filter of the mark, or in one that is chosen now."""
+    """Make all rules in the packet filter of the mark, or in one that is chosen now; no other keeps any."""
     from sysbox.netns import forwarding  # most starts find their rules in place and do not need it
 
     forwarding.enable(ipv6=any(policy.subnet6 for policy in policies))
-    mark = mark or firewall_mark.read()
+    known = firewall_mark.read()
+    before = known.backend if known else firewall_mark.shared_backend()
+    mark = mark or known
     if mark is None:
         from sysbox.conf.settings import settings
         from sysbox.netns import host_firewall
@@ -262,7 +283,11 @@ def _apply(
         host_firewall.tell(mark)
     module(mark.backend).apply(*shared_rules.with_others(mark.policies, entries))
     firewall_mark.write(mark)
+    shared_rules.choose(mark.backend)
     _tell_others()
+    if before not in ("", mark.backend):
+        # only now: a packet is never without rules
+        module(before).remove()
 
 
 def _tell_others() -> None:
@@ -273,4 +298,7 @@ def _tell_others() -> None:
 def share() -> None:
     """Tell embedded hosts on this network what this machine has; before the first one boots."""
     with Locks(_LOCK):
+        mark = firewall_mark.read()
+        if mark:
+            shared_rules.choose(mark.backend)
         _tell_others()

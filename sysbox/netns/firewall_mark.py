@@ -1,6 +1,7 @@
 """The mark of the rules that are in place: the network namespace, the packet filter, the bridges' policies.
 
-The start of a container reads it, and looks whether the packet filter still has what it says.
+The start of a container reads it, and looks whether the packet filter still has what it says. Hosts on one
+network have one packet filter: what one of them has chosen holds for the marks of all (`shared_rules`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 MARK = f"{paths.NETWORK}/rules"
 AUTO, *BACKENDS = FIREWALLS
 NFT, IPTABLES_NFT, IPTABLES_LEGACY = BACKENDS
+OF_ALL = "it has the rules of all hosts on this network"
 
 
 def module(name: str) -> ModuleType:
@@ -70,8 +72,19 @@ def read() -> Mark | None:
         policies = tuple(Policy.read(line) for line in lines[1:])
     except ValueError:  # damaged: the rules are made again
         return None
+    shared = shared_backend()
+    if shared not in ("", backend):
+        backend, why = shared, OF_ALL
     host, ask = (policies[0].host_firewall, policies[0].ask) if policies else ("", False)
     return Mark(backend=backend, why=why, policies=policies, host=host, ask=ask)
+
+
+def shared_backend() -> str:
+    """The packet filter that has the rules of all hosts on this network; "" where nobody has chosen."""
+    from sysbox.netns import shared_rules
+
+    found = shared_rules.backend()
+    return found if found in BACKENDS else ""
 
 
 def write(mark: Mark) -> None:

@@ -42,11 +42,13 @@ def _ufw_enabled() -> bool:
 def decide(settings: Settings, before: Mark | None = None) -> Mark:
     """The mark of rules that are made now: `before` with what sysbox.conf and the host say today.
 
-    A packet filter that has the rules keeps them, unless sysbox.conf names another one or the host has got
-    another firewall. Raises Unsupported, and Conflict for Ports=ask with firewalld where it is not nft.
+    A packet filter that has the rules, of this host or of another on its network, keeps them, unless
+    sysbox.conf names another one or the host has got another firewall. Raises Unsupported, and Conflict for
+    Ports=ask with firewalld where it is not nft.
     """
     host, backend = find()
-    mark = before
+    shared = firewall_mark.shared_backend()
+    mark = before or (Mark(backend=shared, why=firewall_mark.OF_ALL) if shared else None)
     wanted = settings.firewall
     if mark is None or wanted not in (AUTO, mark.backend) or (host and host != mark.host):
         chosen, why = firewall_choice.choose(wanted, (host, backend))

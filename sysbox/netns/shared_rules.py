@@ -1,8 +1,8 @@
 """The rules of the other hosts on this network: embedded hosts and the machine have one packet filter.
 
 Each tells the others its policies and its published ports, in a file beside that of its leases
-(SHARED), and who makes rules makes those of all. Where no embedded host is on the machine's network
-there is no such directory, and nothing to do.
+(SHARED), and who makes rules makes those of all, in the packet filter that a further file names. Where no
+embedded host is on the machine's network there is no such directory, and nothing to do.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from sysbox.base.errors import FormatError
 from sysbox.base.files import names, read_file, unlink, write_file
 from sysbox.base.flock import BRIEFLY, Lock
-from sysbox.host import exists
+from sysbox.host import exists, read_text
 from sysbox.netns import ports
 from sysbox.netns.rules import Policy, Published
 from sysbox.netns.shared import SHARED, own_name
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 _LOCK = ".firewall.lock"
+_BACKEND = ".firewall"
 _SUFFIX = ".rules"  # after a dot and a host's name
 _POLICY, _PORT = "policy ", "port "
 
@@ -54,6 +55,21 @@ def announce(policies: Iterable[Policy], published: Iterable[str]) -> None:
         lines = [_POLICY + one.line() for one in policies] + [_PORT + one for one in published]
         data = "".join(f"{line}\n" for line in lines).encode("ascii")
         write_file(_file(own_name()), data)
+
+
+def backend() -> str:
+    """The packet filter that has the rules of all hosts on this network; "" where none has made any."""
+    return read_text(f"{SHARED}/{_BACKEND}").strip()
+
+
+def choose(name: str) -> None:
+    """Tell the other hosts which packet filter has the rules of all; "" for none. Raises KernelError."""
+    if not exists(SHARED):
+        return
+    if name:
+        write_file(f"{SHARED}/{_BACKEND}", f"{name}\n".encode("ascii"))
+    else:
+        unlink(f"{SHARED}/{_BACKEND}")
 
 
 def others(own: tuple[Policy, ...] = ()) -> tuple[tuple[Policy, ...], list[str]]:
@@ -92,9 +108,11 @@ def with_others(
     return (*policies, *theirs), (*entries, *ports.parse(lines))
 
 
-def forget(name: str) -> None:
-    """Forget the rules of an embedded host that has ended. Raises KernelError."""
+def forget(name: str) -> bool:
+    """Forget the rules of an embedded host that has ended; whether it had any. Raises KernelError."""
+    had = bool(read_file(_file(name)))
     unlink(_file(name))
+    return had
 
 
 def _file(name: str) -> str:

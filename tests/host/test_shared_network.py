@@ -1,7 +1,4 @@
-"""Embedded hosts on the network of another host: one packet filter, and nobody's rules are lost.
-
-tools/test-host.sh runs it first: after most of the lane, a published port was left or did not answer.
-"""
+"""Embedded hosts on the network of another host: one packet filter, and nobody's rules are lost."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from containers import Container, Containers, eventually
+from host_firewalls import CONF, configure, run
 from lane import SYSBOX, Sysbox
 
 NAME = "inner"
@@ -83,6 +81,64 @@ def test_the_rules_of_both_are_there(
     assert not reached(other, own)
 
 
+@pytest.fixture
+def filtered(sysbox: Sysbox) -> Iterator[Callable[[str], None]]:
+    """`filtered(NAME)` moves all rules to a packet filter, which sysbox.conf does not name later."""
+
+    def move(name: str) -> None:
+        configure(sysbox, f"Firewall={name}")
+        CONF.unlink()
+        assert backend(sysbox) == name
+
+    yield move
+    move("nft")
+
+
+def backend(sysbox: Sysbox) -> str:
+    shown = sysbox("info", "-f", "{{.Sysbox.Firewall.Backend}}", check=True)
+    return shown.stdout.strip()
+
+
+def rules() -> dict[str, bool]:
+    """Packet filter -> whether it has rules of sysbox."""
+    return {
+        "nft": "table inet sysbox" in run("nft", "list", "tables"),
+        "iptables-nft": "SYSBOX" in run("iptables-nft-save"),
+        "iptables-legacy": "SYSBOX" in run("iptables-legacy-save"),
+    }
+
+
+def test_all_have_the_packet_filter_that_one_has(
+    sysbox: Sysbox,
+    network: Callable[..., str],
+    containers: Containers,
+    inside: Callable[..., str],
+    filtered: Callable[[str], None],
+) -> None:
+    """Whoever has another one in sysbox.conf moves the rules of all, and each removes its own from there."""
+    network("front")
+    web = containers("--network", "front", "-p", "8470:80", command=SERVER)
+    filtered("iptables-legacy")
+    inside("network", "create", "far")
+    inside("run", "-d", "--name", "far", "--network", "far", "-p", "8471:80", "host",
+           "/usr/bin/python3", "-c", PROGRAM)  # fmt: skip
+    eventually(lambda: answer("192.0.2.2", 8471) == "there", "the other host's answers")
+    assert rules() == {**dict.fromkeys(rules(), False), "iptables-legacy": True}
+    again = containers("--network", "front", "-p", "8473:80", command=SERVER)
+    filtered("nft")
+    assert rules() == {**dict.fromkeys(rules(), False), "nft": True}
+    inside("rm", "-f", "far")
+    sysbox("rm", "-f", again.id, check=True)
+    for port in (8471, 8473):
+        assert answer("192.0.2.2", port) == "ConnectionRefusedError"
+    assert answer("192.0.2.2", 8470) == "here"
+    # known without the other host too
+    sysbox("host", "stop", "--name", NAME, check=True)
+    assert backend(sysbox) == "nft"
+    sysbox("rm", "-f", web.id, check=True)
+    assert answer("192.0.2.2", 8470) == "ConnectionRefusedError"
+
+
 def test_this_host_goes_on_when_the_other_is_stopped(
     sysbox: Sysbox,
     network: Callable[..., str],
@@ -96,6 +152,7 @@ def test_this_host_goes_on_when_the_other_is_stopped(
     eventually(lambda: answer("192.0.2.2", 8470) == "here", "it answers")
     sysbox("host", "stop", "--name", NAME, check=True)
     assert answer("192.0.2.2", 8470) == "here"
+    assert answer("192.0.2.2", 8472) == "ConnectionRefusedError"
     again = containers("--network", "front", "-p", "8472:80", command=SERVER)
     eventually(lambda: answer("192.0.2.2", 8472) == "here", "the port is free again")
     sysbox("rm", "-f", web.id, again.id, check=True)
