@@ -155,7 +155,17 @@ def systemctl(*words: str, check: bool = True) -> str:
     done = subprocess.run(
         ["systemctl", *words], capture_output=True, text=True, check=False, timeout=60 * SLOWNESS
     )
-    assert not check or done.returncode == 0, f"systemctl {' '.join(words)}: {done.stderr}"
+    if check and done.returncode:
+        # the last lines of their logs with it
+        units = [word for word in words[1:] if not word.startswith("-")]
+        status = subprocess.run(
+            ["systemctl", "--no-pager", "--full", "--lines=30", "status", *units],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        raise AssertionError(f"systemctl {' '.join(words)}: {done.stderr}{status.stdout}")
     return done.stdout.strip()
 
 
