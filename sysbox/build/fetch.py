@@ -1,40 +1,23 @@
-"""Fetch what a URL leads to: a file of a web server, or a git repository with git(1).
-
-What comes is bounded: the bytes of a file of a server or of git's, the files of a repository and their bytes.
-"""
+"""Fetch what a URL leads to: a file of a web server, or a git repository (`git`), within bounds."""
 
 from __future__ import annotations
 
 import posix
 import time
 
-from sysbox.base.errors import (
-    FormatError,
-    KernelError,
-    NotFound,
-    SpecError,
-    SysboxError,
-    Unsupported,
-)
+from sysbox.base.errors import FormatError, KernelError, NotFound, SpecError
 from sysbox.base.files import remove_tree, write_all
 from sysbox.base.frozen import Frozen
-from sysbox.build import addresses
+from sysbox.build import addresses, git
 from sysbox.embedded import caller_root
-from sysbox.linux.process import find_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
 _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 _OF_REFS = _LETTERS | frozenset("._/@+-")
-_HEX = frozenset("0123456789abcdef")
-_PATIENCE = 3600  # seconds for git
-# not file: a repository would have the host's own repositories put into the context (CVE-2022-39253)
-_OF_SUBMODULES = "https:http:ssh:git"
 _CHUNK = 1 << 20
-_SIGXFSZ = 25
 _BOUND = "FetchSize= of sysbox.conf(5) is the bound"
 
 
@@ -117,20 +100,9 @@ def clone(wanted: Wanted, directory: str, limits: Limits) -> Fetched:
     ref, _, inner = fragment.partition(":")
     if ref and not (ref[0] in _LETTERS and _OF_REFS.issuperset(ref)):
         raise SpecError(f"{url}: '{ref}' is not a branch, a tag or a commit")
-    program = find_program("git")
-    if "/" not in program:
-        raise Unsupported(f"{url}: git(1) is not installed", hint="install it, or give a directory")
     path = f"{directory}/repository"
-    git = _Git(program, url, path, limits)
-    git.run("init", "--quiet")
-    git.run("fetch", "--quiet", "--depth=1", "--", address, ref or "HEAD")
-    git.check_tree("FETCH_HEAD")
-    git.run("checkout", "--quiet", "FETCH_HEAD")
-    submodules = ("submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
-    git.run(*submodules, protocols=_OF_SUBMODULES)
-    commit = git.run("rev-parse", "HEAD").strip()
-    if len(commit) != 40 or not _HEX.issuperset(commit):
-        raise SysboxError(f"{url}: git does not tell the commit")
+    repository = git.Repository(url, path, files=limits.files, size=limits.size)
+    commit = repository.fetch(address, ref or "HEAD")
     if wanted.checksum and not commit.startswith(wanted.checksum):
         raise FormatError(f"{url}: is at {commit}, --checksum says {wanted.checksum}")
     if not wanted.git_dir:
@@ -154,87 +126,3 @@ def _inside(url: str, path: str, inner: str) -> str:
     if not is_directory:
         raise NotFound(f"{url}: {inner} is not a directory")
     return f"{path}/{clean(inner)}"
-
-
-class _Git:
-    """git(1) in one directory."""
-
-    def __init__(self, program: str, url: str, path: str, limits: Limits) -> None:
-        self._program = program
-        self._url = url
-        self._path = path
-        self._limits = limits
-        posix.mkdir(path, 0o700)
-
-    def run(self, *words: str, protocols: str = f"{_OF_SUBMODULES}:file") -> str:
-        """What it prints. Raises SysboxError."""
-        import subprocess  # which few builds need
-
-        try:
-            done = subprocess.run(
-                [self._program, "-C", self._path, *words],
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_PATIENCE,
-                check=False,
-                **self._how(protocols),
-            )
-        except subprocess.TimeoutExpired:
-            raise SysboxError(f"{self._url}: git takes longer than {_PATIENCE} s") from None
-        if done.returncode:
-            hint = _BOUND if "signal 25" in done.stderr or done.returncode == -_SIGXFSZ else ""
-            raise SysboxError(f"{self._url}: git: {_reason(done.stderr)}", hint=hint)
-        text: str = done.stdout
-        return text
-
-    def check_tree(self, commit: str) -> None:
-        """Raise FormatError for a tree of too many files or bytes, which a small pack may have."""
-        import subprocess
-
-        files = size = 0
-        with subprocess.Popen(
-            [self._program, "-C", self._path, "ls-tree", "-r", "-l", "-z", commit],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            **self._how(""),
-        ) as listing:
-            assert listing.stdout is not None
-            rest = b""
-            while data := posix.read(listing.stdout.fileno(), _CHUNK):
-                *lines, rest = (rest + data).split(b"\0")
-                files += len(lines)
-                # MODE TYPE OBJECT SIZE<tab>PATH; a submodule has no size
-                size += sum(int(one) for line in lines if (one := line.split()[3]).isdigit())
-                if files > self._limits.files or size > self._limits.size:
-                    listing.kill()
-                    raise FormatError(
-                        f"{self._url}: more than {self._limits.files} files, or {self._limits.size} bytes",
-                        hint="ContextFiles= and FetchSize= of sysbox.conf(5) are the bounds",
-                    )
-
-    def _how(self, protocols: str) -> dict[str, Any]:
-        """How it is started."""
-        import resource
-        import subprocess
-
-        most = self._limits.size
-        return {
-            "stdin": subprocess.DEVNULL,
-            "preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
-            "env": {
-                "PATH": "/usr/local/bin:/usr/bin:/bin",
-                "HOME": "/root",
-                # no question to the terminal, no file of the system's, no transport that runs a program
-                "GIT_TERMINAL_PROMPT": "0",
-                "GIT_CONFIG_NOSYSTEM": "1",
-                "GIT_ALLOW_PROTOCOL": protocols,
-            },
-        }
-
-
-def _reason(told: str) -> str:
-    """The line of git's messages that says why: the first that is an error, else the last."""
-    lines = [line.strip() for line in told.splitlines() if line.strip()] or ["no message"]
-    fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
-    return (fatal or lines[-1:])[0]

@@ -131,12 +131,12 @@ KEYS = (
     Key(
         section="Build", name="ContextFiles", field="context_files", parse=_files, default="1000000",
         help="How many files one instruction of a Containerfile may copy of a build's context, and how many"
-        " a git repository may have. What an ignore file leaves out does not count.",
+        " a git repository may have, with its submodules. What an ignore file leaves out does not count.",
     ),
     Key(
         section="Build", name="FetchSize", field="fetch_size", parse=_size, default="8g",
-        help="How many bytes a build takes of one URL, of a git repository, or of a context on standard"
-        " input.",
+        help="How many bytes a build takes of one URL, of a git repository with its submodules, or of a"
+        " context on standard input.",
     ),
     Key(
         section="Units", name="PodmanFiles", field="podman_files", parse=_makers, default="podman",

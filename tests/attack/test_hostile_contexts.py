@@ -5,18 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
-import subprocess
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from builds import Builds, cleaned, configured
+from builds import Builds, cleaned
 from lane import Sysbox
-from test_hostile_builds import git, needs_git
-
-__all__ = ["needs_git"]
 
 pytestmark = pytest.mark.usefixtures("image")
 
@@ -115,42 +111,6 @@ def test_directories_that_become_links(build: Builds, tmp_path: Path) -> None:
     finally:
         over.set()
         thread.join()
-
-
-@pytest.mark.usefixtures("needs_git")
-def test_a_repository_that_grows_without_end(build: Builds, tmp_path: Path) -> None:
-    """A few objects can have a million files (a tree that is a hundred times in each of several trees)."""
-    top = tmp_path / "repository"
-    top.mkdir()
-    git(top, "init", "--quiet")
-
-    def piped(text: str, *words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", top, *words], input=text, text=True, capture_output=True, check=True
-        )
-        return done.stdout.strip()
-
-    blob = piped("FROM busybox:test\n", "hash-object", "-w", "--stdin")
-    tree = piped("".join(f"100644 blob {blob}\tf{n}\n" for n in range(100)), "mktree")
-    tree = piped("".join(f"040000 tree {tree}\td{n}\n" for n in range(100)), "mktree")
-    git(top, "update-ref", "refs/heads/bomb", _commit(piped, tree))
-    with configured("ContextFiles=5000"):
-        done = build(context=f"file://{top}/.git#bomb", name="failed:1", check=False)
-    assert done.returncode == 1
-    assert "more than 5000 files" in done.stderr
-    git(top, "update-ref", "refs/heads/large", _commit(piped, piped("", "mktree")))
-    large = piped("".join(f"{n}\n" for n in range(300_000)), "hash-object", "-w", "--stdin")
-    tree = piped(f"100644 blob {large}\tf\n", "mktree")
-    git(top, "update-ref", "refs/heads/large", _commit(piped, tree))
-    with configured("FetchSize=1m"):
-        done = build(context=f"file://{top}/.git#large", name="failed:1", check=False)
-    assert done.returncode == 1
-    assert "1048576 bytes" in done.stderr
-
-
-def _commit(piped: Callable[..., str], tree: str) -> str:
-    author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-    return piped("", *author, "commit-tree", tree)
 
 
 def test_files_of_a_build_have_no_rights_here(build: Builds, tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ ROWS = {
     11: "content",
     12: "lifecycle",
     13: """docker embedded build.channel build.config build.content build.content_sources build.context
-           build.digests build.fetch build.layers build.options build.origins build.result build.root
-           build.run build.run_agent build.run_mounts build.stage build.stage_copy build.state
+           build.digests build.fetch build.git build.layers build.options build.origins build.result
+           build.root build.run build.run_agent build.run_mounts build.stage build.stage_copy build.state
            build.workers""",
     14: "lifecycle.build",
     15: "cli cli.commands cli.doctor cli.parse cli.request cli.table",
