@@ -9,7 +9,7 @@ from sysbox.base.errors import FormatError
 from sysbox.base.frozen import Frozen
 from sysbox.base.suggest import nearest
 from sysbox.lifecycle.unit import launcher
-from sysbox.units.quadlet import convert, socketfiles, sources, units, users
+from sysbox.units.quadlet import convert, cycles, socketfiles, sources, units, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,13 +28,12 @@ class Chosen(Frozen):
 
     def services(self) -> list[Service]:
         """The units that they become; of one name there is one, which says what is wrong."""
-        return list(
-            units.one_each(
-                unit
-                for one in self.sources
-                for unit in convert.units_of(one, self.declared, launcher())
-            )
+        made = (
+            unit
+            for one in self.sources
+            for unit in convert.units_of(one, self.declared, launcher())
         )
+        return list(cycles.marked(units.one_each(made)))
 
 
 def made(paths: Iterable[str]) -> list[Service]:

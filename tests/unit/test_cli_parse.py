@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 import pytest
 
+from sysbox.base.errors import UsageError
 from sysbox.cli.parse import hot as hotparse
-from sysbox.cli.parse.cold import Command, did_you_mean
+from sysbox.cli.parse.cold import Command, did_you_mean, root
 from sysbox.cli.parse.hot import Fallback
 from sysbox.cli.table.options import arguments
 from sysbox.cli.table.verbs import GROUPS, OPTIONS, VERBS, options_of
@@ -218,3 +219,21 @@ def test_did_you_mean(word: str, meant: str) -> None:
     known = [name for option in options_of(RUN) for name in option.names if name.startswith("--")]
     hint = did_you_mean(word, known)
     assert hint == (f"did you mean {meant}?" if meant else "")
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("unit start web", "`systemctl start web` does that"),
+        ("unit enable --now web", "`systemctl enable web` does that"),
+        ("unit daemon-reload", "`systemctl daemon-reload` does that"),
+        ("unit logs web", "`journalctl -u web` does that"),
+        ("unit instal web", "did you mean install?"),
+        ("quadlet install web.container", "`sysbox unit` does that"),
+        ("generate systemd web", "`sysbox unit generate` does that"),
+    ],
+)
+def test_what_another_command_does(line: str, hint: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        root().main(line.split(), standalone_mode=False)
+    assert raised.value.hint == hint

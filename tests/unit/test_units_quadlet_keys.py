@@ -292,3 +292,25 @@ def test_every_word_that_is_meant_is_a_key(tmp_path: Path) -> None:
     for meant in habits._MEANT.values():
         key = meant.partition("=")[0]
         assert key in known or key in habits.OF_SYSTEMD or values.is_resource(key), meant
+
+
+def test_units_that_wait_for_each_other(tmp_path: Path) -> None:
+    """systemd would start none of them, or leave one out of a boot."""
+    write(
+        tmp_path,
+        a__container=f"[Unit]\nAfter=b.container\n{IMAGE}",
+        b__container=f"[Unit]\nRequires=c.container\n{IMAGE}Network=c.container\n",
+        c__container=f"[Unit]\nBefore=x.service\nAfter=a.service\n{IMAGE}[Install]\nWantedBy=a.target\n",
+        # it waits for those of the cycle, and is in none
+        d__container=f"[Unit]\nAfter=a.container d.service\n{IMAGE}",
+        e__container=f"[Unit]\nBefore=a.container\n{IMAGE}",
+    )
+    made = generate.generate(sources.find([str(tmp_path)]), "sysbox")
+    assert len(made.errors) == 3
+    assert made.errors[0] == (
+        f"{tmp_path}/a.container: each waits for the next one: a.service after b.service, b.service after"
+        " c.service, c.service after a.service: leave out one After= or Before="
+    )
+    failing = {name for name, text in made.files.items() if "_fail" in text}
+    assert failing == {"a.service", "b.service", "c.service"}
+    assert len(made.files) == 5

@@ -267,9 +267,32 @@ class _Table(click.Group):
                 raise UsageError(f"{name} {later.NOT_YET}", hint=later.VERBS[name] or _help(ctx))
             raise UsageError(
                 f"unknown command '{self.prefix}{args[0]}'",
-                hint=did_you_mean(args[0], self.list_commands(ctx)) or _help(ctx),
+                hint=_elsewhere(name, args[1:])
+                or did_you_mean(args[0], self.list_commands(ctx))
+                or _help(ctx),
             )
         return super().resolve_command(ctx, args)
+
+
+# what systemd's own programs do with declared units
+_SYSTEMCTL = frozenset(
+    """daemon-reload disable edit enable is-active is-enabled is-failed kill mask reload reset-failed restart
+    revert set-property show start status stop unmask""".split()
+)
+
+
+_GROUPS = {"quadlet": "unit", "generate": "unit generate"}
+
+
+def _elsewhere(name: str, rest: list[str]) -> str:
+    """The command to give for `unit start` and the like, and for groups of podman's; "" for other names."""
+    if name in _GROUPS:
+        return f"`sysbox {_GROUPS[name]}` does that"
+    group, _, verb = name.partition(" ")
+    unit = next((word for word in rest if not word.startswith("-")), "UNIT")
+    if group == "unit" and verb in _SYSTEMCTL:
+        return f"`systemctl {verb}{'' if verb == 'daemon-reload' else ' ' + unit}` does that"
+    return f"`journalctl -u {unit}` does that" if name == "unit logs" else ""
 
 
 def root() -> click.Group:

@@ -6,8 +6,13 @@ from sysbox.cli.table.options import Option, Verb, switch, value
 
 
 def unit_verbs() -> tuple[Verb, ...]:
-    def verb(name: str, args: str, options: str, summary: str, module: str = "unit") -> Verb:
-        return Verb(name=f"unit {name}", module=module, args=args, options=options, summary=summary)
+    def verb(
+        name: str, args: str, options: str, summary: str, module: str = "unit", also: str = ""
+    ) -> Verb:
+        return Verb(
+            name=f"unit {name}", module=module, args=args, options=options, summary=summary,
+            also=tuple(f"unit {one}" for one in also.split()),
+        )  # fmt: skip
 
     return (
         verb(
@@ -18,8 +23,14 @@ def unit_verbs() -> tuple[Verb, ...]:
         ),
         verb("print", "FILE...", "", "Print the unit files that declarations become"),
         verb("install", "FILE...", "unit install", "Write unit files that systemctl can enable"),
-        verb("uninstall", "UNIT...", "unit install", "Stop units, and remove their files"),
-        verb("list", "", "format", "List the installed units"),
+        verb(
+            "uninstall",
+            "UNIT...",
+            "unit install",
+            "Stop units, and remove their files",
+            also="rm remove",
+        ),
+        verb("list", "", "format", "List the installed units", also="ls"),
         verb("cat", "UNIT...", "", "Print installed unit files"),
         verb(
             "generate",

@@ -13,7 +13,7 @@ from sysbox.base.files import write_all
 from sysbox.base.frozen import Frozen
 from sysbox.host import exists
 from sysbox.units import serviceplan, syntax
-from sysbox.units.quadlet import convert, sources, units
+from sysbox.units.quadlet import convert, cycles, sources, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def generate(found: list[Source], launcher: str) -> Generated:
     early: set[str] = set()
     errors: list[str] = []
     all_units = (unit for one in found for unit in _units_of(one, declared, launcher))
-    for service in units.one_each(all_units):
+    for service in cycles.marked(units.one_each(all_units)):
         if service.error:
             errors.append(service.error)
             if service.source.kind == sources.SOCKET:
