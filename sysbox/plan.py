@@ -32,7 +32,8 @@ from sysbox.linux.mount import MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_
 from sysbox.linux.userns import IdMap
 from sysbox.netns.network import Network
 from sysbox.netns.topology import DEFAULT_NETWORK, NetPlan, plan_network
-from sysbox.security import devices, paths, sysctls
+from sysbox.security import apparmor, devices, paths, sysctls
+from sysbox.security.apparmor import AppArmor
 from sysbox.security.devices import DeviceNode
 from sysbox.units import scopeplan
 from sysbox.units.limits.plan import plan_limits
@@ -130,9 +131,9 @@ def _confinement(process: ProcessPlan) -> list[str]:
     if process.user_capabilities.ambient:
         named = " ".join(capability.names(process.user_capabilities.ambient))
         lines.append(f"  ambient, unless the user is root: {named}")
-    lines.append(
-        f"  seccomp {process.seccomp}, no_new_privileges {_value(process.no_new_privileges)}"
-    )
+    profile = f", AppArmor {process.apparmor}" if process.apparmor else ""
+    allowed = _value(process.no_new_privileges)
+    lines.append(f"  seccomp {process.seccomp}, no_new_privileges {allowed}{profile}")
     if process.landlock:
         from sysbox.security import landlock  # few containers need it
 
@@ -169,6 +170,7 @@ class Surroundings(Frozen):
     no_time: str = ""  # why no time namespace can be made, "" if one can
     # where sysbox is in a user namespace itself, and so may make no device nodes: the map of its groups
     gids: tuple[IdMap, ...] = ()
+    apparmor: AppArmor = AppArmor()  # what the host can give
 
 
 def make_plan(
@@ -382,4 +384,9 @@ def _process(record: Record, resolved: Resolved, around: Surroundings, mode: Mod
         held=around.capabilities,
         landlock=around.landlock,
         sysctls=(*sysctls.settings(spec.sysctls, spec.namespaces, groups), *domain),
-    )
+    ).replace(apparmor=apparmor.decide(spec.security, around.apparmor, mounts=_mounts(mode)))
+
+
+def _mounts(mode: Mode) -> bool:
+    """Whether a systemd inside may mount."""
+    return mode.active and "SYS_ADMIN" in mode.capabilities

@@ -131,6 +131,8 @@ class Security(Frozen):
     unmask: tuple[str, ...] = ()  # patterns of paths neither masked nor read-only; "ALL"
     proc_options: tuple[str, ...] = ()  # of the procfs: hidepid=, gid=, subset=pid
     landlock: bool = False  # nothing outside of its root can be opened
+    # AppArmor: "" is sysbox's own where the host has it; unconfined, or the name of a loaded profile
+    apparmor: str = ""
     # SELinux: disable, type:T, level:L, ... (kept in the record, not yet applied)
     label: tuple[str, ...] = ()
 

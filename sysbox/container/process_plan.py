@@ -43,6 +43,7 @@ class ProcessPlan(Frozen):
     # (variable, the secret that it has); the values come beside the plan
     secrets: tuple[tuple[str, str], ...] = ()
     listening: tuple[int, ...] = ()  # this process's descriptors of sockets that it gets from 3 on
+    apparmor: str = ""  # the profile that it takes; "" is none
     pid_variables: tuple[str, ...] = ()  # variables whose value is its pid in the container
     landlock: Domain | None = None  # None: it may open whatever it reaches
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Of record.json; absent is 1. A record leaves out defaults: when the default of a field of Record or
 # ContainerSpec changes, or its meaning, raise this number and translate the older format below.
-FORMAT = 3
+FORMAT = 4
 _ABOUT_TO_SAY = 0.2  # seconds for the supervisor to write how a run ended
 _STEP = 0.002  # seconds
 _END_OF_TIME = 1 << 63  # nanoseconds since 1970
@@ -296,7 +296,15 @@ def from_file(data: bytes, where: str) -> Record:
     record = Record.from_data(values, where)
     if number == 1:
         record = _of_format_1(record)
-    return _of_format_2(record) if number < 3 else record
+    if number < 3:
+        record = _of_format_2(record)
+    return _of_format_3(record) if number < 4 else record
+
+
+def _of_format_3(record: Record) -> Record:
+    """Keep it without an AppArmor profile: there was none."""
+    security = record.spec.security.replace(apparmor="unconfined")
+    return record.replace(spec=record.spec.replace(security=security))
 
 
 def _of_format_2(record: Record) -> Record:

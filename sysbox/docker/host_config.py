@@ -128,6 +128,8 @@ def _security_options(spec: ContainerSpec) -> Iterable[str]:
     yield from (f"label={one}" for one in security.label)
     if security.no_new_privileges:
         yield "no-new-privileges"
+    if security.apparmor:
+        yield f"apparmor={security.apparmor}"
     if security.seccomp != "default":
         yield f"seccomp={security.seccomp}"
     if security.landlock:

@@ -56,7 +56,7 @@ def collect(states: Sequence[str]) -> dict[str, Any]:
             **_programs(),
             "LiveRestoreEnabled": True,  # containers run without a daemon
             "Isolation": "",
-            "SecurityOptions": _security(loaded.settings.userns),
+            "SecurityOptions": _security(facts, loaded.settings.userns),
             "Warnings": listed(_warnings(facts)),
             "ClientInfo": _client(),
             "Sysbox": {**_own(facts), "Configuration": _configuration(loaded)},
@@ -277,10 +277,11 @@ def _file_system(path: str) -> str:
     return "unknown"
 
 
-def _security(userns: str) -> list[str]:
+def _security(facts: HostFacts, userns: str) -> list[str]:
     """docker's SecurityOptions: what applies to containers by default."""
     seccomp = "Seccomp:" in read_text("/proc/self/status")
     return [
+        *(["name=apparmor"] if facts.apparmor else []),
         *(["name=seccomp,profile=default"] if seccomp else []),
         *(["name=userns"] if userns == "auto" else []),
         "name=cgroupns",

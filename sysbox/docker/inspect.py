@@ -14,6 +14,7 @@ from sysbox.docker.network_settings import network_settings
 from sysbox.docker.shapes import NULL, Map, NullList, Strings, Struct
 from sysbox.fs.drivers.driver import driver_of
 from sysbox.lifecycle.current import traffic_of, usage_of
+from sysbox.linux import apparmor
 from sysbox.run import restart
 from sysbox.units import names, unit_file
 
@@ -49,7 +50,7 @@ def container(record: store.Record, status: store.Status, *, size: bool = False)
             "Platform": "linux",
             "MountLabel": "",
             "ProcessLabel": "",
-            "AppArmorProfile": "",
+            "AppArmorProfile": _profile(record, status.pid),
             **capabilities_of(record, images),
             "ExecIDs": NullList(),
             "HostConfig": host_config(record, live),
@@ -61,6 +62,11 @@ def container(record: store.Record, status: store.Status, *, size: bool = False)
             "Sysbox": _beyond_docker(record, final, status.pid, own or _at_rest(record)),
         }
     )
+
+
+def _profile(record: store.Record, pid: int) -> str:
+    """The AppArmor profile of the first process; of a container that does not run, what was asked for."""
+    return apparmor.profile_of(pid) if pid else record.spec.security.apparmor
 
 
 def _files(record: store.Record) -> dict[str, str]:

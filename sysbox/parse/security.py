@@ -62,6 +62,7 @@ _SECURITY_OPTS = (
 )  # fmt: skip
 # proc(5), "Mount options"
 _HIDEPID = ("0", "1", "2", "4", "off", "noaccess", "invisible", "ptraceable")
+_LONGEST_PROFILE = 1024  # characters: what is written to the kernel fits into a page
 _OWN = ("/", "/dev", "/proc", "/sys", "/sys/fs")  # what a start needs itself
 
 
@@ -90,9 +91,20 @@ def parse_security_opts(texts: Iterable[str], flag: str) -> Security:
             security = security.replace(landlock=value == "on")
         elif (key, value) == ("systempaths", "unconfined"):
             security = security.replace(unmask=("ALL",))
-        elif (key, value) != ("apparmor", "unconfined"):  # sysbox applies no AppArmor profile
+        elif key == "apparmor" and value:
+            security = security.replace(apparmor=_profile(value, flag, text))
+        else:
             bad(flag, text, "unknown option", suggest(text, _SECURITY_OPTS))
     return security
+
+
+def _profile(value: str, flag: str, text: str) -> str:
+    """The name of an AppArmor profile, as the kernel could have it; whether it has it, the plan asks."""
+    if not value.isprintable() or value != value.strip() or len(value) > _LONGEST_PROFILE:
+        bad(
+            flag, text, "not the name of a profile", "unconfined, or a name that aa-status(8) shows"
+        )
+    return value
 
 
 def _masked(value: str, flag: str, text: str) -> tuple[str, ...]:

@@ -18,7 +18,17 @@ from sysbox.container.hostname import own_hostname
 from sysbox.container.process_plan import Asked, ProcessPlan, plan_process
 from sysbox.host import probe
 from sysbox.image.resolved import resolved_of
-from sysbox.linux import _sys, capability, cgroup, mount, namespace, process, timens, userns
+from sysbox.linux import (
+    _sys,
+    apparmor,
+    capability,
+    cgroup,
+    mount,
+    namespace,
+    process,
+    timens,
+    userns,
+)
 from sysbox.linux.freezer import freezing_file, is_frozen
 from sysbox.run import parent
 from sysbox.run.process import (
@@ -222,7 +232,7 @@ def _entering(
     wired: Streams,
     directories: tuple[str, ...],
 ) -> Entering:
-    plan = _plan(record, spec)
+    plan = _plan(record, spec, _profile(record, spec, runtime.pid))
     security = record.spec.security.replace(
         privileged=spec.privileged or record.spec.security.privileged
     )
@@ -248,7 +258,16 @@ def _terminal_size() -> bytes:
     return terminal.size()
 
 
-def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
+def _profile(record: Record, spec: ExecSpec, pid: int) -> str:
+    """The AppArmor profile; docker's rule: `--privileged` is without."""
+    if spec.privileged or not probe().apparmor:
+        return ""
+    from sysbox.run import apparmor as ours  # few hosts need it
+
+    return ours.of_running(record, pid)
+
+
+def _plan(record: Record, spec: ExecSpec, profile: str) -> ProcessPlan:
     return plan_process(
         record,
         resolved_of(record),
@@ -264,7 +283,7 @@ def _plan(record: Record, spec: ExecSpec) -> ProcessPlan:
         hostname=own_hostname(record),
         held=capability.grantable(own_namespace=bool(record.uids)),
         landlock=_landlock(record),
-    )
+    ).replace(apparmor=profile)
 
 
 def _landlock(record: Record) -> int:
@@ -311,6 +330,8 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
             stdio = (slave, slave, slave)
         null = open_null(root, procfs, spare) if -1 in stdio else -1
         _change_directory(root, plan.workdir)
+        if plan.apparmor:
+            apparmor.enter_at_exec(procfs, plan.apparmor)
         take_streams(stdio, null, entering.owned, who.uid, tty=plan.tty)
         process.close_fds_except({channel.fileno()})
         drop_privileges(plan, who, entering.seccomp, channel, forks=True)

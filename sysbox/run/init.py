@@ -15,7 +15,7 @@ from sysbox.base.errors import FAILED, KernelError, StartError
 from sysbox.base.frozen import Frozen
 from sysbox.fs import mapped, ops, sources, staging
 from sysbox.fs.drivers import driver
-from sysbox.linux import _sys, mount, namespace, process, sysctl, timens
+from sysbox.linux import _sys, apparmor, mount, namespace, process, sysctl, timens
 from sysbox.netns import links
 from sysbox.run.handshake import PROCEED, SCOPED, UNSHARED, Channel
 from sysbox.run.process import (
@@ -165,6 +165,9 @@ def main(
         if forks:
             # takes effect for children: a process born there must have no more than the container
             _sys.setns(pid_namespace, namespace.CLONE_NEWPID)
+        if plan.process.apparmor:
+            # before the filter, which may refuse it, and no_new_privs
+            apparmor.enter_at_exec(procfs, plan.process.apparmor)
         # a descriptor of the host's must not reach the payload (CVE-2024-21626)
         passed = pass_sockets(plan.process.listening, channel)
         process.close_fds_except({channel.fileno(), *passed})

@@ -18,6 +18,7 @@ from sysbox.image.resolved import resolved_of
 from sysbox.linux import capability, timens, userns
 from sysbox.netns.topology import DEFAULT_NETWORK, network_of
 from sysbox.plan import Surroundings, make_plan
+from sysbox.run import apparmor
 from sysbox.security import devices
 from sysbox.spec import Limits
 
@@ -101,6 +102,7 @@ def surroundings_of(record: Record, facts: HostFacts) -> Surroundings:
         landlock=landlock_of(spec),
         no_time=timens.lack(held),
         gids=() if userns.is_initial() else userns.read_maps()[1],
+        apparmor=apparmor.look(facts, spec.security.apparmor),
     )
 
 
@@ -140,9 +142,11 @@ def _disks_of(spec: ContainerSpec, facts: HostFacts) -> Disks:
 def before_fork(record: Record, plan: Plan) -> Private | None:
     """The values that the container gets and nothing that is written down has. Raises SysboxError.
 
-    Imports what the child, which imports nothing itself, needs for the root.
+    Imports what the child, which imports nothing itself, needs for the root, and loads its AppArmor profile.
     """
     import_for_mounts(plan.root.operations)
+    if plan.process.apparmor:
+        apparmor.ensure(plan.process.apparmor)
     spec = record.spec
     if not spec.secrets and not spec.credentials:
         return None

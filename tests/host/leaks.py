@@ -25,7 +25,7 @@ BASE_RULES = re.compile(
     r":SYSBOX-|-A SYSBOX-(RAW|POSTROUTING|FORWARD|INPUT) |-A \w+ .*-j SYSBOX-|:\w+ (ACCEPT|-)|\*|COMMIT|#"
 )
 BASE_FILES = re.compile(
-    r"(/network/(rules|sysctls|.*\.lock|leases|ports)|/lock|\.lock|/idmap/[^/]+)$"
+    r"(/network/(rules|sysctls|.*\.lock|leases|ports)|/lock|\.lock|/idmap/[^/]+|/apparmor/[^/]+)$"
 )
 UNIT_FILES = (
     "/etc/systemd/system", "/run/systemd/system", "/run/systemd/transient", "/run/systemd/units",

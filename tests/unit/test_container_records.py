@@ -159,6 +159,15 @@ def test_its_clocks() -> None:
     assert records.from_file(json.dumps(data).encode(), "it").spec.namespaces.time == "host"
 
 
+def test_it_has_no_apparmor_profile() -> None:
+    """There was none, and today's default could deny what the container does."""
+    assert {read(one).spec.security.apparmor for one in MADE} == {"unconfined"}
+    data = json.loads(records.to_file(by_name("plain").replace(spec=ContainerSpec(image="x"))))
+    for number, profile in ((3, "unconfined"), (4, "")):
+        file = json.dumps({**data, "format": number}).encode()
+        assert records.from_file(file, "it").spec.security.apparmor == profile
+
+
 def test_its_leases() -> None:
     last, held = leases.parse((OLD / "leases").read_text(encoding="ascii"))
     assert last in held.values()

@@ -261,6 +261,9 @@ def test_security_opts() -> None:
     assert parse_security_opts(["landlock=on"], FLAG).landlock
     assert parse_security_opts(["landlock:on"], FLAG).landlock
     assert not parse_security_opts(["landlock=on", "landlock=off"], FLAG).landlock
+    for name in ("unconfined", "my profile", "/usr/bin/man", "docker:x"):
+        assert parse_security_opts([f"apparmor={name}"], FLAG).apparmor == name
+    assert parse_security_opts(["apparmor:p"], FLAG).apparmor == "p"
 
 
 def test_a_profile_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +308,8 @@ def test_a_profile_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    "text", ["seccomp", "apparmor=x", "no-new-privileges=maybe", "bogus", "mask", "mask=", "mask=a",
+    "text", ["seccomp", "apparmor", "apparmor=", "apparmor= x", "apparmor=a\nb",
+             "no-new-privileges=maybe", "bogus", "mask", "mask=", "mask=a",
              "mask=/", "mask=/sys/", "mask=/a::/b", "mask=/a/./b", "mask=/\0", "unmask=a", "unmask=/[",
              "unmask=", "proc-opts=", "proc-opts=ro", "proc-opts=hidepid=3", "proc-opts=gid=-1",
              "proc-opts=hidepid=2,", "systempaths=x", "landlock", "landlock=", "landlock=yes"],

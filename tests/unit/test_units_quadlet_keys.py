@@ -58,8 +58,8 @@ def test_a_directory_beside_the_file_is_waited_for(tmp_path: Path) -> None:
         ("RemapUsers=manual\nRemapUid=0:1:9\nRemapGid=0:2:9", "--uidmap=0:1:9 --gidmap=0:2:9"),
         ("SeccompProfile=./s.json\nNoNewPrivileges=yes",
          "--security-opt=no-new-privileges --security-opt=seccomp={}/s.json"),
-        ("Mask=/a /b\nUnmask=ALL\nAppArmor=unconfined",
-         "--security-opt=mask=/a --security-opt=mask=/b --security-opt=unmask=ALL"),
+        ("Mask=/a\nUnmask=ALL\nAppArmor=my",
+         "--security-opt=mask=/a --security-opt=unmask=ALL --security-opt=apparmor=my"),
         ("SecurityLabelDisable=true\nVolatileTmp=yes", "--tmpfs=/tmp:rw,size=512M,mode=1777"),
         ("EnvironmentHost=yes\nHealthCmd=a\nHealthStartupCmd=b",
          "--health-cmd=a --health-startup-cmd=b --env-host"),
@@ -84,7 +84,6 @@ def test_keys_of_a_container(tmp_path: Path, text: str, made: str) -> None:
          ":3: RemapUsers=: 'some' is unknown: manual, auto or keep-id"),
         (f"{IMAGE}SecurityLabelType=t", "container",
          ":3: SecurityLabelType=: SELinux labels are not there yet"),
-        (f"{IMAGE}AppArmor=p", "container", ":3: AppArmor=: AppArmor profiles are not there yet"),
         (f"{IMAGE}GlobalArgs=--root=/x", "container", ":3: GlobalArgs=: --root cannot be honoured"),
         (f"{IMAGE}Notify=healthy\n[Service]\nType=oneshot", "container",
          ":3: Notify=: a service of Type=oneshot"),
@@ -93,7 +92,7 @@ def test_keys_of_a_container(tmp_path: Path, text: str, made: str) -> None:
          ":4: Volume=: a build mounts"),
     ],
     ids=[
-        "driver", "remap", "both", "remap-kind", "label", "apparmor", "global", "job", "no-limit",
+        "driver", "remap", "both", "remap-kind", "label", "global", "job", "no-limit",
         "build-volume",
     ],
 )  # fmt: skip

@@ -330,6 +330,7 @@ def _security(spec: ContainerSpec) -> Iterator[Flag]:
     options = ["no-new-privileges"] if security.no_new_privileges else []
     options += [f"seccomp={security.seccomp}"] if security.seccomp != "default" else []
     options += ["landlock=on"] if security.landlock else []
+    options += [f"apparmor={security.apparmor}"] if security.apparmor else []
     options += [f"label={one}" for one in security.label]
     for name, values, between in (
         ("mask", security.mask, ":"), ("unmask", security.unmask, ":"),

@@ -240,9 +240,10 @@ def _isolation() -> tuple[Option, ...]:
         switch("-P --publish-all", "Publish every port that the image or --expose declares on a free port"),
         many(
             "--security-opt", "OPTION",
-            "no-new-privileges, seccomp=, mask=, unmask=, proc-opts=, systempaths=, landlock=, label=",
-            choices="label= landlock=on mask= no-new-privileges proc-opts= seccomp= systempaths=unconfined "
-            "unmask=",
+            "no-new-privileges, seccomp=, apparmor=, landlock=, mask=, unmask=, proc-opts=, systempaths="
+            ", label=",
+            choices="apparmor= label= landlock=on mask= no-new-privileges proc-opts= seccomp= "
+            "systempaths=unconfined unmask=",
         ),
         many("--sysctl", "KEY=VALUE", "Set a kernel parameter of the container's namespaces"),
         many(

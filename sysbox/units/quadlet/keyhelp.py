@@ -15,7 +15,7 @@ _EVERY = {
 }
 _CONTAINER = {
     "AddDevice": "As `--device`. With `-` before it, only where the device is there.",
-    "AppArmor": "`unconfined`; profiles are not there yet.",
+    "AppArmor": "As `--security-opt apparmor=`: `unconfined`, or the name of a loaded profile.",
     "AutoUpdate": "`registry` or `local`: where sysbox-auto-update(1) looks for a newer image.",
     "CgroupsMode": "`split` or `enabled`, which are what holds: the container has a scope of its own.",
     "EnvironmentFile": "As `--env-file`. A relative path is relative to this file.",

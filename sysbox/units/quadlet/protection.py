@@ -1,4 +1,4 @@
-"""The keys of [Container] about seccomp, labels and covered paths, as words of --security-opt."""
+"""The keys of [Container] about seccomp, AppArmor, labels and covered paths, as words of --security-opt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LABELS = ("Type", "Level", "FileType", "Nested")
 
 
 def convert(made: Conversion) -> None:
-    """Add the words. Raises FormatError for a label or a profile that sysbox does not apply."""
+    """Add the words. Raises FormatError for a label that sysbox does not apply."""
     section = made.section
     options = []
     if "NoNewPrivileges" in section:
@@ -20,11 +20,9 @@ def convert(made: Conversion) -> None:
         options.append(f"seccomp={made.path(section.one('SeccompProfile'))}")
     options += [f"mask={one}" for one in section.words("Mask")]
     options += [f"unmask={one}" for one in section.words("Unmask")]
+    if section.one("AppArmor"):
+        options.append(f"apparmor={section.one('AppArmor')}")
     made.words += [f"--security-opt={one}" for one in options]
-    if section.one("AppArmor") not in ("", "unconfined"):
-        raise section.wrong(
-            "AppArmor", "AppArmor profiles are not there yet", "unconfined is what holds"
-        )
     # SecurityLabelDisable= asks for what is the case
     section.is_true("SecurityLabelDisable")
     for name in _LABELS:

@@ -328,6 +328,7 @@ def _security(made: _Declaration, values: list[str]) -> bool:
 
 
 _SECURITY = {
+    "apparmor": ("AppArmor", ONE),
     "mask": ("Mask", WORDS),
     "no-new-privileges": ("NoNewPrivileges", BOOL),
     "seccomp": ("SeccompProfile", ONE),

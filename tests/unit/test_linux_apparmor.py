@@ -1,0 +1,62 @@
+"""AppArmor's files: the kernel's list, the profile of a process, what is tried where there is none."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hostfacts
+import pytest
+from forked import in_child
+
+from sysbox.linux import apparmor, lsm
+from sysbox.linux.namespace import CLONE_NEWUSER
+from sysbox.run import apparmor as loader
+from sysbox.security.apparmor import DEFAULT, NOT_ACTIVE
+
+
+def test_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name may have spaces and parentheses; the mode comes last."""
+    file = tmp_path / "profiles"
+    monkeypatch.setattr(apparmor, "LIST", str(file))
+    assert apparmor.loaded() == ()
+    file.write_text(
+        "a//b (enforce)\nmy (old) one (complain)\n/usr/bin/man (enforce)\n", encoding="ascii"
+    )
+    assert apparmor.loaded() == ("a//b", "my (old) one", "/usr/bin/man")
+
+
+def test_the_profile_of_a_process() -> None:
+    """Of a process without one, or where there is no AppArmor, or no such process."""
+    expected = "unconfined" if lsm.has_apparmor() else ""
+    assert apparmor.profile_of(os.getpid()) == expected
+    assert apparmor.profile_of((1 << 22) + 1) == ""
+
+
+def test_what_a_host_can_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel's list cannot be read nothing can be given, and it says how it could."""
+    facts = hostfacts.facts()
+    assert loader.look(facts).lack == NOT_ACTIVE
+    there = facts.replace(apparmor=True)
+    monkeypatch.setattr(apparmor, "LIST", str(tmp_path / "profiles"))
+    assert "cannot be read" in loader.look(there).lack
+    (tmp_path / "profiles").write_text("mine (enforce)\n", encoding="ascii")
+    assert loader.look(there, "mine").loaded == ("mine",)
+    # nobody needs to know what else is loaded, where the parser can load the default
+    assert loader.look(there).loaded == (() if loader.has_parser() else ("mine",))
+
+
+def test_in_a_container_no_profile_is_given() -> None:
+    there = hostfacts.facts().replace(apparmor=True)
+    assert "this is a container" in in_child(lambda: loader.look(there).lack, CLONE_NEWUSER)
+
+
+def test_a_mark_is_of_one_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, and with that of another version, a profile that is in the kernel is loaded anew."""
+    monkeypatch.setattr(loader, "_MARKS", str(tmp_path / "marks"))
+    assert loader._marked(DEFAULT) == ""
+    for version in (1, 2):
+        monkeypatch.setattr(loader, "VERSION", version)
+        loader._mark(DEFAULT)
+        assert loader._marked(DEFAULT) == str(version)
+    assert os.listdir(tmp_path / "marks") == [DEFAULT]

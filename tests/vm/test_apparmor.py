@@ -1,0 +1,232 @@
+"""AppArmor: the profile of a container is in force, denies what it says, and is loaded when it is needed.
+
+What it denies is tried with everything else taken away, and as a control without it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from containers import Container, Containers, eventually
+from lane import SYSBOX, Sysbox
+from test_inside import boot
+from test_nested import INNER, PLACE, STORE
+
+from sysbox.cli.doctor.host import security
+from sysbox.host import probe
+
+pytestmark = pytest.mark.apparmor("only there a profile is in force")
+
+IN_FORCE = "sysbox-default (enforce)"
+# what `doctor` says
+EXAMINE = """
+from sysbox.cli.doctor.host import security
+from sysbox.host import probe
+print(*(one.detail for one in security(probe()) if one.name == "AppArmor"))
+"""
+CURRENT = ("cat", "/proc/self/attr/current")
+NAMED = "test-named"
+NAMED_TEXT = f"""
+profile {NAMED} flags=(attach_disconnected, mediate_deleted) {{
+  file, network, capability, signal,
+  ptrace peer={NAMED},
+  deny /etc/passwd r,
+}}
+"""
+# nothing but the profile in the way: capabilities and masks are the host's, so is the user
+BARE = (
+    "--userns", "host", "--pid", "host", "--cap-add", "ALL", "--security-opt", "seccomp=unconfined",
+    "--security-opt", "unmask=ALL",
+)  # fmt: skip
+# each writes "NAME yes" or "NAME no"; opening for writing is enough, and changes nothing
+ATTEMPTS = """
+try() { name=$1; shift; if "$@" 2>/dev/null >&2; then echo $name yes; else echo $name no; fi; }
+opens() { sh -c ': >>"$1"' sh "$1"; }
+for file in /proc/sysrq-trigger /proc/sys/vm/swappiness /proc/sys/kernel/core_pattern \
+    /proc/sys/kernel/modprobe /sys/kernel/mm/transparent_hugepage/enabled /sys/module/printk/parameters/time \
+    /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmax /proc/self/oom_score_adj; do
+    try $file opens $file
+done
+try mount mount -t tmpfs none /tmp
+try umount umount /dev/shm
+try signal kill -CONT $1
+try ptrace ls /proc/$1/root/
+try memory head -c 1 /proc/kcore
+"""
+NEVER = {"/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/shmmax", "/proc/self/oom_score_adj"}
+
+
+def tool(text: str, *flags: str) -> None:
+    """Give a profile to apparmor_parser."""
+    subprocess.run(["apparmor_parser", *flags], input=text, text=True, check=True)
+
+
+def forget(name: str) -> None:
+    """Take a profile out of the kernel."""
+    Path("/sys/kernel/security/apparmor/.remove").write_text(name, encoding="ascii")
+
+
+def loaded() -> set[str]:
+    """The names of the profiles in the kernel."""
+    text = Path("/sys/kernel/security/apparmor/profiles").read_text(encoding="utf-8")
+    return {line.rpartition(" (")[0] for line in text.splitlines()}
+
+
+@pytest.fixture(scope="module")
+def named() -> Iterator[str]:
+    """A profile of the administrator's."""
+    tool(NAMED_TEXT, "--replace")
+    yield NAMED
+    tool(NAMED_TEXT, "--remove")
+
+
+def test_it_is_in_force(sysbox: Sysbox, containers: Containers) -> None:
+    """For the first process, `exec`, health checks and set-user-ID programs; loaded by the first start."""
+    if "sysbox-default" in loaded():
+        forget("sysbox-default")
+    one = containers("--health-cmd", "cat /proc/self/attr/current", "--health-interval", "1s")
+    assert "sysbox-default" in loaded()
+    assert label_of(one.pid) == one.exec(*CURRENT) == IN_FORCE
+    assert one.inspect("AppArmorProfile") == "sysbox-default"
+    set_user_id(one)
+    eventually(lambda: one.inspect("State.Health.Log"), "a check was made")
+    assert one.inspect("State.Health.Log")[0]["Output"].strip() == IN_FORCE
+    assert one.exec(*CURRENT, flags=("--privileged",)) == "unconfined"
+    dry = sysbox("run", "--dry-run", "host", "true", check=True).stdout
+    assert ", AppArmor sysbox-default\n" in dry
+    assert [one.detail for one in security(probe()) if one.name == "AppArmor"] == [
+        "sysbox-default is loaded"
+    ]
+
+
+def label_of(pid: int) -> str:
+    """The profile of a process, and its mode, as the host sees it."""
+    return Path(f"/proc/{pid}/attr/apparmor/current").read_text(encoding="ascii").strip()
+
+
+def set_user_id(one: Container) -> None:
+    """A set-user-ID program of root's, executed by another user, has the profile too."""
+    one.sh("cp /bin/busybox /tmp/cat; chmod 4755 /tmp/cat")
+    assert one.exec("/tmp/cat", *CURRENT[1:], flags=("-u", "1000")) == IN_FORCE
+
+
+def test_with_no_new_privileges(containers: Containers) -> None:
+    """Which the process has when it takes the profile."""
+    one = containers("--security-opt", "no-new-privileges")
+    assert one.exec("grep", "NoNewPrivs", "/proc/1/status").split()[1] == "1"
+    assert label_of(one.pid) == IN_FORCE
+    set_user_id(one)
+
+
+def test_what_it_denies(sysbox: Sysbox, image: str) -> None:
+    """Each attempt succeeds without it, and fails with it; but for those that are a container's own."""
+    with subprocess.Popen(["sleep", "1000"]) as stranger:
+        try:
+            found = {
+                profile: outcomes(sysbox, image, stranger.pid, *flags)
+                for profile, flags in (
+                    ("own", ()), ("none", ("--security-opt", "apparmor=unconfined")),
+                )
+            }  # fmt: skip
+        finally:
+            stranger.kill()
+    assert set(found["none"].values()) == {"yes"}, found["none"]
+    assert {name for name, outcome in found["own"].items() if outcome == "yes"} == NEVER
+    assert {"mount", "umount", "signal", "ptrace", "memory", "/proc/sysrq-trigger"} <= set(
+        found["own"]
+    )
+
+
+def outcomes(sysbox: Sysbox, image: str, pid: int, *flags: str) -> dict[str, str]:
+    done = sysbox(
+        "run", "--rm", *BARE, *flags, image, "sh", "-c", ATTEMPTS, "sh", str(pid), check=True
+    )
+    return dict(line.split() for line in done.stdout.splitlines())
+
+
+def test_systemd_inside(containers: Containers) -> None:
+    """It mounts, and its services do; what is in it has its profile, containers too."""
+    outer = boot(containers, *PLACE, *STORE)
+    assert outer.inspect("AppArmorProfile") == "sysbox-systemd"
+    assert outer.exec(*CURRENT) == "sysbox-systemd (enforce)"
+    outer.sh("mkdir -p /tmp/a; mount -t tmpfs none /tmp/a; umount /tmp/a")
+    outer.sh("systemd-run --wait -p PrivateTmp=yes -p ProtectSystem=strict true")
+    assert outer.exec(INNER, "run", "--rm", "host", *CURRENT) == "sysbox-systemd (enforce)"
+
+
+def test_privileged(sysbox: Sysbox, image: str, named: str) -> None:
+    """docker's rule: no profile, but one that is named."""
+    for flags, label in (
+        ((), "unconfined"),
+        (("--security-opt", f"apparmor={named}"), f"{named} (enforce)"),
+    ):
+        done = sysbox("run", "--rm", "--privileged", *flags, image, *CURRENT, check=True)
+        assert done.stdout.strip() == label
+
+
+def test_a_named_profile(containers: Containers, named: str) -> None:
+    one = containers("--security-opt", f"apparmor={named}")
+    assert one.inspect("AppArmorProfile") == named
+    assert one.inspect("HostConfig.SecurityOpt") == [f"apparmor={named}"]
+    assert one.exec(*CURRENT) == f"{named} (enforce)"
+    assert (
+        one.sh("cat /etc/passwd 2>&1 || true") == "cat: can't open '/etc/passwd': Permission denied"
+    )
+
+
+def test_an_unknown_profile(sysbox: Sysbox, image: str, named: str) -> None:
+    """One line before anything is made, and the next step."""
+    for name, hint in (
+        ("test-name", f"did you mean '{named}'?"),
+        ("other", "`apparmor_parser -r FILE`"),
+    ):
+        for verb in ("run", "create"):
+            done = sysbox(
+                verb, "--name", "never", "--security-opt", f"apparmor={name}", image, "true"
+            )
+            assert done.returncode == 125 if verb == "run" else done.returncode != 0
+            first, second = done.stderr.splitlines()
+            assert first.endswith(f"--security-opt apparmor={name}: the kernel has no such profile")
+            assert hint in second
+    assert sysbox("ps", "-aq", "--filter", "name=never", check=True).stdout == ""
+
+
+def test_a_profile_that_has_gone(sysbox: Sysbox, containers: Containers) -> None:
+    """It is missed by `exec` and by `start`."""
+    tool(NAMED_TEXT.replace(NAMED, "test-gone"), "--replace")
+    one = containers("--security-opt", "apparmor=test-gone")
+    forget("test-gone")
+    assert one.inspect("AppArmorProfile") == "unconfined"
+    done = sysbox("exec", one.id, "true")
+    assert done.returncode != 0
+    assert "take the AppArmor profile test-gone: No such file or directory" in done.stderr
+    one("kill")
+    done = sysbox("start", one.id)
+    assert done.returncode != 0
+    assert "--security-opt apparmor=test-gone: the kernel has no such profile" in done.stderr
+    assert one.inspect("State.Status") == "exited"
+
+
+def test_without_the_parser(image: str) -> None:
+    """As with podman: without a profile, which `doctor` says; one that was asked for is missed."""
+    if "sysbox-default" in loaded():
+        forget("sysbox-default")
+    run = f"{SYSBOX} run --rm {{}} {image} {' '.join(CURRENT)}"
+    script = f"""
+        mount --bind /dev/null /usr/sbin/apparmor_parser
+        {run.format("")}
+        {run.format("--security-opt apparmor=sysbox-default")} 2>&1 || echo $?
+        {sys.executable} -c '{EXAMINE}'
+    """
+    words = ["unshare", "-m", "sh", "-ec", script]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    label, refusal, hint, status, doctor = done.stdout.splitlines()
+    assert (label, status) == ("unconfined", "125")
+    assert refusal.endswith("apparmor=sysbox-default: apparmor_parser is not installed")
+    assert "apt-get install apparmor" in hint
+    assert doctor == "apparmor_parser is not installed: containers run without a profile"
