@@ -74,6 +74,14 @@ def text_of(service: Service) -> str:
     return body + "\n" + syntax.dump([(_SECTION, own)])
 
 
+def is_outdated(service: Service) -> bool:
+    """Whether the file that `install` has written of the same declaration is another than it would write."""
+    found = _read(service.unit)
+    if found is None or found.edited or service.error:
+        return False
+    return found.source == service.source.path and found.text != text_of(service)
+
+
 def install(services: Iterable[Service], *, force: bool = False) -> list[str]:
     """Write the files, all or none, and have systemd read them; the changed units that are active.
 

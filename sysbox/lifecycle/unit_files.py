@@ -8,13 +8,15 @@ import posix
 from sysbox.base.errors import FormatError
 from sysbox.base.frozen import Frozen
 from sysbox.base.suggest import nearest
-from sysbox.lifecycle.unit import launcher
+from sysbox.host import exists
+from sysbox.lifecycle.unit import launcher, text_of
 from sysbox.units.quadlet import convert, cycles, socketfiles, sources, units, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from sysbox.lifecycle.unit import Installed
     from sysbox.units.quadlet.sources import Source
     from sysbox.units.quadlet.units import Declared, Service
 
@@ -53,6 +55,38 @@ def chosen(paths: Iterable[str]) -> list[Chosen]:
         if own:
             found.append(_of_users(_read(own), place))
     return ([_of_the_system(_read(rest))] if rest else []) + found
+
+
+def state_of(installed: list[Installed]) -> dict[str, str]:
+    """What has become of the declarations of installed units: same, changed, wrong or gone, by unit."""
+    there = [path for path in {one.declared_by: None for one in installed} if exists(path)]
+    now = {one.unit: one for path in _readable(there) for one in path}
+    wrong = {one.source.path for one in now.values() if one.error}
+    return {
+        one.unit: _state(one, now.get(one.unit), wrong) if one.declared_by in there else "gone"
+        for one in installed
+    }
+
+
+def _readable(paths: list[str]) -> Iterator[list[Service]]:
+    """The units of declarations, together; where one of them cannot be read, of each by itself."""
+    try:
+        yield made(paths)
+    except FormatError:
+        for path in paths:
+            try:
+                yield made([path])
+            except FormatError:
+                continue
+
+
+def _state(one: Installed, now: Service | None, wrong: set[str]) -> str:
+    """Of a file that was edited, nobody knows what it was made of."""
+    if one.declared_by in wrong:
+        return "wrong"
+    if one.edited:
+        return ""
+    return "same" if now is not None and text_of(now) == one.text else "changed"
 
 
 def everything() -> list[Chosen]:

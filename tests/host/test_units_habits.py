@@ -190,6 +190,28 @@ def test_check_without_files_reads_all_declarations(
         systemctl("daemon-reload")
 
 
+def test_a_declaration_that_has_changed_since_it_was_installed(
+    declared: Declared, sysbox: Sysbox
+) -> None:
+    """`daemon-reload`, which is enough for a generated unit, is not."""
+
+    def listed() -> str:
+        return sysbox("unit", "list", "--format", "{{.Declaration}}", check=True).stdout.strip()
+
+    file = declared.file()
+    sysbox("unit", "install", file, check=True)
+    assert listed() == "same"
+    assert sysbox("unit", "check", file, check=True).stderr == ""
+    declared.file("PidsLimit=70")
+    assert listed() == "changed"
+    said = f"{NAME}.service was installed of it as it was: install it again"
+    assert said in sysbox("unit", "check", file, check=True).stderr
+    file.write_text("[Container]\nImag=x\n")
+    assert listed() == "wrong"
+    file.unlink()
+    assert listed() == "gone"
+
+
 def test_install_of_a_directory_and_over_another_file(
     declared: Declared, sysbox: Sysbox, tmp_path: Path
 ) -> None:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from sysbox.lifecycle.unit_files import Chosen
     from sysbox.units.quadlet.units import Service
 
-_COLUMNS = (("UNIT", "Unit"), ("SOURCE", "Source"), ("EDITED", "Edited"))
+_COLUMNS = (
+    ("UNIT", "Unit"),
+    ("SOURCE", "Source"),
+    ("EDITED", "Edited"),
+    ("DECLARATION", "Declaration"),
+)
 
 
 def main(values: Values) -> int:
@@ -47,6 +52,8 @@ def _check(values: Values) -> int:
             if not errors:
                 line(f"{path}: {service.unit}")
                 _note_maker(path, chosen)
+                if unit.is_outdated(service):
+                    note(f"{path}: {service.unit} was installed of it as it was: install it again")
         if _note_ignored(services):
             status = FAILED_ONE
     if not count:
@@ -93,9 +100,16 @@ def _uninstall(values: Values) -> int:
 
 
 def _list(values: Values) -> int:
+    found = unit.installed()
+    now = unit_files.state_of(found)
     rows = [
-        {"Unit": one.unit, "Source": one.source, "Edited": "yes" if one.edited else "no"}
-        for one in unit.installed()
+        {
+            "Unit": one.unit,
+            "Source": one.source,
+            "Edited": "yes" if one.edited else "no",
+            "Declaration": now[one.unit],
+        }
+        for one in found
     ]
     headers = {field: title for title, field in _COLUMNS}
     print_list(rows, _COLUMNS, headers=headers, format=values.format)
