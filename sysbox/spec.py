@@ -116,6 +116,9 @@ class Limits(Frozen):
     ip_accounting: bool | None = None  # its packets and their bytes are counted (IPAccounting=)
 
 
+RECORD = "record:"
+
+
 class Security(Frozen):
     """`--privileged`, `--cap-*` and `--security-opt`."""
 
@@ -126,7 +129,7 @@ class Security(Frozen):
     cap_drop: tuple[str, ...] = ()
     # off is docker's default; `--security-opt no-new-privileges` switches it on
     no_new_privileges: bool = False
-    seccomp: str = "default"  # default, unconfined, the name of a profile, or its path
+    seccomp: str = "default"  # default, unconfined, the name of a profile, its path, record:FILE
     mask: tuple[str, ...] = ()  # paths that are masked too
     unmask: tuple[str, ...] = ()  # patterns of paths neither masked nor read-only; "ALL"
     proc_options: tuple[str, ...] = ()  # of the procfs: hidepid=, gid=, subset=pid
@@ -135,6 +138,11 @@ class Security(Frozen):
     apparmor: str = ""
     # SELinux: disable, type:T, level:L, ... (kept in the record, not yet applied)
     label: tuple[str, ...] = ()
+
+    @property
+    def recorded(self) -> str:
+        """The file for the profile of what the container calls; "" if it is not recorded."""
+        return self.seccomp[len(RECORD) :] if self.seccomp.startswith(RECORD) else ""
 
 
 class Health(Frozen):

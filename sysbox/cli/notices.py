@@ -12,11 +12,16 @@ if TYPE_CHECKING:
 
 
 def of_profile(spec: ContainerSpec) -> None:
-    """Say which system calls its seccomp profile names for nothing; nothing is made if it cannot be read.
+    """Say which system calls its seccomp profile names for nothing; nothing is made if it cannot be read,
+    or cannot be written.
 
     Raises SpecError, FormatError, Unsupported.
     """
-    if spec.security.seccomp not in ("default", "unconfined"):
+    if spec.security.recorded:
+        from sysbox.run import recording
+
+        recording.check(spec.security.recorded)
+    elif spec.security.seccomp not in ("default", "unconfined"):
         from sysbox.security import seccomp
 
         if said := seccomp.unknown_calls(spec.security):

@@ -65,7 +65,7 @@ def decide(record: Record) -> Mode:
         capabilities = ()
     elif record.uids and not _has_hosts_root(record):
         capabilities = _MAPPED
-    elif spec.security.seccomp == "default":
+    elif spec.security.seccomp == "default" or spec.security.recorded:
         # for reboot(2), which ends the pid namespace only; kexec_load(2) needs the same capability, and only
         # sysbox's default filter is known to refuse it
         capabilities += ("SYS_BOOT",)

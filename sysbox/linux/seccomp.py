@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+
 from sysbox.base.errors import KernelError
 from sysbox.linux import _sys
 
-NEW_LISTENER = 1 << 3  # SECCOMP_FILTER_FLAG_NEW_LISTENER
+# SECCOMP_FILTER_FLAG_*
+NEW_LISTENER = 1 << 3
+_WAIT_KILLABLE_RECV = 1 << 5
 
 
 def load(program: bytes, flags: int = 0) -> int:
@@ -19,3 +23,13 @@ def load(program: bytes, flags: int = 0) -> int:
         return _sys.seccomp_load(flags, program)
     except OSError as error:
         raise KernelError.of("load the seccomp filter", "", error) from None
+
+
+def listen(program: bytes) -> int:
+    """`load` with a listener. No signal interrupts a call once it is being answered, where the kernel can."""
+    try:
+        return load(program, NEW_LISTENER | _WAIT_KILLABLE_RECV)
+    except KernelError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return load(program, NEW_LISTENER)  # Linux before 5.19

@@ -10,6 +10,7 @@ import posix
 from sysbox.base import paths
 from sysbox.base.suggest import did_you_mean
 from sysbox.parse.common import ALNUM, NAME, absolute, bad
+from sysbox.spec import RECORD
 
 # the administrator's profiles come before those of packages
 DIRECTORIES = tuple(f"{one}/seccomp" for one in reversed(paths.CONFIGURATION))
@@ -19,13 +20,19 @@ _SUFFIX = ".json"
 
 
 def parse_profile(value: str, flag: str, text: str) -> str:
-    """What a record keeps: "default", "unconfined", the name of a profile, or the absolute path of a file.
+    """What a record keeps: "default", "unconfined", the name of a profile, the absolute path of a file, or
+    "record:" and such a path.
 
     A word without a slash that names no profile is a file of the working directory, if it exists. Raises
     SpecError for other words.
     """
     if value in ("builtin", *_WORDS):
         return "default" if value == "builtin" else value
+    if value.startswith(RECORD):
+        file = value.removeprefix(RECORD)
+        if not file or file.endswith("/"):
+            bad(flag, text, "not record:FILE", "FILE is where the profile is written")
+        return RECORD + absolute(file)
     if "/" in value:
         return absolute(value)
     if path_of(value):

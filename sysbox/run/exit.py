@@ -71,6 +71,10 @@ def _settled(record: Record, runtime: Runtime, ended: Ended | None, *, behind: b
     used = _traffic(record, runtime)
     unwind(record, runtime, behind=behind)
     final = exit_record.of_run(record, runtime, ended).replace(traffic=used)
+    if record.spec.security.recorded:
+        from sysbox.run import recording  # few containers are recorded
+
+        final = recording.finish(record, final)
     store.write_final(record, final)
     # before the run is forgotten: a command that waits for that emits its own event next
     _emit_events(record, final, oom_told=ended is not None and ended.oom_told)

@@ -6,7 +6,7 @@ import _signal
 import posix
 
 from sysbox import scope
-from sysbox.base.errors import KernelError, SystemdError
+from sysbox.base.errors import KernelError, SysboxError, SystemdError
 from sysbox.base.undo import Undo
 from sysbox.base.wait import ready
 from sysbox.container import events, log_options
@@ -184,6 +184,8 @@ class Attended:
             final = settle(self._record.id, ended, behind=True)
             if final is None:
                 return ended.code
+            if final.error and self._record.spec.security.recorded:
+                raise SysboxError(final.error)
             if not final.rebooted or not self._may_begin_again(final):
                 return final.exit_code
             self._begin()

@@ -215,10 +215,14 @@ def listening(
 ) -> Callable[[int, int], None] | None:
     """`Parked.on_listener` for a filter; `first` is the container's first process, if there is one already.
 
-    Raises SpecError where nobody listens.
+    Raises SpecError where nobody listens, KernelError.
     """
-    if filtered is None or not filtered.listener:
+    if filtered is None or not (filtered.listener or filtered.recorder):
         return None
+    if filtered.recorder:
+        from sysbox.run import recording
+
+        return recording.join(record) if first else recording.begin(record)
     from sysbox.run import listener  # few containers need it
 
     return listener.connect(record, filtered, first)

@@ -165,11 +165,19 @@ def drop_privileges(
 
 
 def _load(filtered: Filter, channel: Channel) -> None:
-    """Load the filter. Who listens gets its descriptor through our parent, and the container never has it."""
-    if not filtered.listener:
-        seccomp.load(filtered.program, filtered.flags)
+    """Load the filter, after that of the recorder if there is one: the stricter answer of the two counts."""
+    if filtered.listener:
+        flags = filtered.flags | seccomp.NEW_LISTENER
+        _pass_listener(seccomp.load(filtered.program, flags), channel)
         return
-    fd = seccomp.load(filtered.program, filtered.flags | seccomp.NEW_LISTENER)
+    if filtered.recorder:
+        _pass_listener(seccomp.listen(filtered.recorder), channel)
+    if filtered.program:
+        seccomp.load(filtered.program, filtered.flags)
+
+
+def _pass_listener(fd: int, channel: Channel) -> None:
+    """Who answers our calls gets the descriptor through our parent; the container never has it."""
     channel.send_once(LISTENING, {"fd": fd})
     channel.await_answer()
     try:

@@ -85,6 +85,25 @@ def compile_profile(profile: Profile, cap_mask: int, machine: str) -> bytes:
     return before + rules
 
 
+def recorder(machine: str) -> bytes:
+    """The filter that asks about every call, of each architecture.
+
+    Only write(2) is not asked about: sysbox itself passes on by it who is to answer. Raises Unsupported.
+    """
+    compiler = library()
+    if machine not in ARCHITECTURES:
+        raise Unsupported(f"no seccomp filter for the CPU '{machine}'")
+    token = getattr(compiler.Arch, ARCHITECTURES[machine][1])
+    return (
+        _op(_LOAD, _ARCH)
+        + _op(_JUMP_EQUAL, token, 0, 3)
+        + _op(_LOAD, _NR)
+        + _op(_JUMP_EQUAL, compiler.resolve_syscall(token, "write"), 0, 1)
+        + _op(_RETURN, compiler.ALLOW)
+        + _op(_RETURN, compiler.NOTIFY)
+    )
+
+
 def _too_long() -> SpecError:
     return SpecError(
         f"seccomp profile: over {MAX_INSTRUCTIONS} instructions when compiled",

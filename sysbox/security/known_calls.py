@@ -29,7 +29,7 @@ def describe_unknown(wanted: Profile) -> str:
     ]  # fmt: skip
     if not unknown:
         return ""
-    known = sorted(ours | _names(library))
+    known = sorted(ours | names_of(library))
     near = {name: nearest(name, known) for name in unknown[:_MOST]}
     # what looks like a mistake comes first
     ordered = sorted(unknown, key=lambda name: (not near.get(name), name))
@@ -42,7 +42,7 @@ def describe_unknown(wanted: Profile) -> str:
     return f"ignoring unknown system calls: {', '.join(said)}"
 
 
-def _names(library: Any) -> set[str]:
+def names_of(library: Any) -> set[str]:
     """All that libseccomp knows of this machine's architecture."""
     found = set()
     for number in range(_NUMBERS):

@@ -50,11 +50,12 @@ _READ = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
 class Filter(Frozen):
     """What seccomp(2) is given for a container."""
 
-    program: bytes  # an array of struct sock_filter
+    program: bytes  # an array of struct sock_filter; b"" is none
     flags: int = 0  # SECCOMP_FILTER_FLAG_*
     # the path of the socket of who answers calls for the container, and what it is told; "" is nobody
     listener: str = ""
     metadata: str = ""
+    recorder: bytes = b""  # a filter before this one, which asks about all that this one allows
 
 
 def filter_for(security: Security, cap_mask: int, machine: str = "") -> Filter | None:
@@ -68,13 +69,16 @@ def filter_for(security: Security, cap_mask: int, machine: str = "") -> Filter |
     choice = profile_of(security)
     if choice == "unconfined":
         return None
+    if security.recorded:
+        program = b"" if security.privileged else _default(cap_mask, machine)
+        return Filter(program=program, recorder=_recorder(machine))
     if choice == "default":
         return Filter(program=_default(cap_mask, machine))
     return _custom(choice, cap_mask, machine)
 
 
 def profile_of(security: Security) -> str:
-    """Which filter applies: "default", "unconfined", the name of a profile or the path of one."""
+    """Which filter applies: "default", "unconfined", the name of a profile its path, or record:FILE."""
     if security.seccomp in ("", "default", "builtin"):
         return "unconfined" if security.privileged else "default"
     return security.seccomp
@@ -86,7 +90,7 @@ def unknown_calls(security: Security) -> str:
     Raises as `filter_for` does.
     """
     choice = profile_of(security)
-    if choice in ("default", "unconfined"):
+    if choice in ("default", "unconfined") or security.recorded:
         return ""
     content = _read_profile(choice)
     machine = posix.uname().machine
@@ -108,6 +112,17 @@ def _default(cap_mask: int, machine: str) -> bytes:
         from sysbox.security import bpf, profile
 
         program = bpf.compile_profile(profile.default(), cap_mask, machine)
+        filter_cache.store(name, program)
+    return program
+
+
+def _recorder(machine: str) -> bytes:
+    name = f"recorder-{VERSION}-{machine}-{_library(machine)}.bpf"
+    program = filter_cache.load(name)
+    if not program:
+        from sysbox.security import bpf
+
+        program = bpf.recorder(machine)
         filter_cache.store(name, program)
     return program
 

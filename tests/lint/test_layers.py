@@ -22,7 +22,7 @@ ROWS = {
           container.names container.store""",
     8: "scope run.handshake container resolver",
     9: """run.attach_socket run.process run.streams run.init run.builder run.name_hold run.stop_requests
-          run.json_log run.listener run.parent
+          run.json_log run.listener run.parent run.recording
           run.supervisor run.monitor run.terminal run.stdio run.disk_weights run.cgroup_watch
           run.detach_keys units.unit_file""",
     10: "run",

@@ -47,7 +47,7 @@ def test_installed_units_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_profiles_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "web.json").touch()
     monkeypatch.setattr("sysbox.parse.seccomp.DIRECTORIES", (str(tmp_path), str(tmp_path / "none")))
-    assert offered("run --security-opt seccomp=") == ["seccomp=", "seccomp=web"]
+    assert offered("run --security-opt seccomp=") == ["seccomp=", "seccomp=record:", "seccomp=web"]
 
 
 @pytest.mark.parametrize("name", VERBS)

@@ -293,6 +293,11 @@ def test_a_profile_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert parsed("both.json") == f"{here}/both.json"
     assert parsed("only.txt") == f"{here}/only.txt"
     assert parsed("./base") == f"{here}/base"
+    assert parsed("record:made.json") == f"record:{here}/made.json"
+    assert parsed("record:/a/../b") == "record:/b"
+    for wrong in ("record:", "record:a/"):
+        with pytest.raises(SpecError, match="not record:FILE"):
+            parsed(wrong)
     assert seccomp.names() == ("base", "both")
     for wrong, hint in (
         ("bsae", "did you mean 'base'?"),

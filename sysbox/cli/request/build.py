@@ -179,6 +179,11 @@ def _template(given: Values, chosen: Settings) -> ContainerSpec:
         raise UsageError(f"--userns {given.userns}: must be auto or host")
     ulimits = {one.name: one for one in (parse_ulimit(text, "--ulimit") for text in given.ulimit)}
     security = parse_security_opts(given.security_opt, "--security-opt")
+    if security.recorded:
+        raise UsageError(
+            f"--security-opt seccomp={security.seccomp}: a build is not recorded",
+            hint="record a container: `sysbox run --security-opt seccomp=record:FILE`",
+        )
     spec = ContainerSpec(
         image="scratch",
         limits=limits.limits(given),

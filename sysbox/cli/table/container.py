@@ -243,7 +243,7 @@ def _isolation() -> tuple[Option, ...]:
             "no-new-privileges, seccomp=, apparmor=, landlock=, mask=, unmask=, proc-opts=, systempaths="
             ", label=",
             choices="apparmor= label= landlock=on mask= no-new-privileges proc-opts= seccomp= "
-            "systempaths=unconfined unmask=",
+            "seccomp=record: systempaths=unconfined unmask=",
         ),
         many("--sysctl", "KEY=VALUE", "Set a kernel parameter of the container's namespaces"),
         many(

@@ -1,0 +1,145 @@
+"""`--security-opt seccomp=record:FILE`: what a container calls becomes a profile, with which it works.
+
+In the guest: an older kernel, which has to have notifications that go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from containers import Containers, eventually
+from lane import Sysbox
+
+OFFLINE = ("--network", "none")
+# calls in several processes; the default filter refuses the mount
+WORK = (
+    "mkdir /work && ls / >/work/list && chmod 600 /work/list && (umask; uname -r) | wc -l; "
+    "mount -t tmpfs x /work || true"
+)
+
+
+def names(path: Path) -> set[str]:
+    """The calls that a profile allows."""
+    rules = json.loads(path.read_text())["syscalls"]
+    return {name for one in rules if one["action"] == "SCMP_ACT_ALLOW" for name in one["names"]}
+
+
+def recorders() -> list[int]:
+    found = []
+    for one in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if one.read_bytes().startswith(b"sysbox-recorder\0"):  # b"" of one that has ended
+                found.append(int(one.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def none_is_left() -> None:
+    eventually(lambda: not recorders(), "the recorders have ended")
+
+
+def asked(kind: str, path: Path) -> tuple[str, ...]:
+    return (*OFFLINE, "--security-opt", f"seccomp={kind}{path}")
+
+
+@pytest.mark.guest("notifications of an older kernel")
+@pytest.mark.parametrize(
+    "more",
+    [(), ("--userns", "host"), ("--security-opt", "no-new-privileges", "-u", "1000"), ("--privileged",)],
+    ids=["mapped", "host", "user", "privileged"],
+)  # fmt: skip
+def test_recorded_and_replayed(
+    sysbox: Sysbox, image: str, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    path = tmp_path / "made.json"
+    work = WORK if "-u" not in more else WORK.replace("/work", "/tmp/work")
+    first = sysbox(
+        "run", "--rm", *more, *asked("record:", path), image, "sh", "-ec", work, check=True
+    )
+    assert (path.stat().st_mode & 0o7777, path.stat().st_uid) == (0o644, 0)
+    found = names(path)
+    assert {"execve", "exit_group", "openat", "uname", "umask"} <= found or "open" in found
+    assert {"mkdir", "mkdirat"} & found
+    assert {"chmod", "fchmodat", "fchmodat2"} & found
+    assert ("mount" in found) is ("--privileged" in more)
+    assert not {"rmdir", "unlinkat", "kill", "ptrace"} & found
+    none_is_left()
+    again = sysbox("run", "--rm", *more, *asked("", path), image, "sh", "-ec", work, check=True)
+    assert again.stdout == first.stdout
+    # what it did not do then is refused now
+    done = sysbox("run", "--rm", *more, *asked("", path), image, "sh", "-c", "kill -0 $$")
+    assert (done.returncode, "not permitted" in done.stderr) == (1, True), done.stderr
+
+
+def test_in_the_background_with_exec(
+    sysbox: Sysbox, containers: Containers, tmp_path: Path
+) -> None:
+    """The processes of `exec`, and of health checks, are the container's; each start adds what it calls."""
+    path = tmp_path / "made.json"
+    checked = ("--health-cmd", "umask", "--health-interval", "1s")
+    one = containers(*asked("record:", path), *checked)
+    (recorder,) = recorders()
+    for fd in ("/proc/1/fd", "/proc/self/fd"):
+        assert "seccomp" not in one.exec("ls", "-l", fd)
+    one.exec("chmod", "700", "/tmp")
+    eventually(lambda: one.inspect("State.Health.Status") == "healthy", "a check is made")
+    assert recorders() == [recorder]
+    assert not path.exists()
+    one("stop", "-t", "0")
+    assert {"chmod", "fchmodat", "fchmodat2"} & names(path)
+    assert "umask" in names(path)
+    none_is_left()
+    one("start")
+    one.exec("uname")
+    one("kill")
+    eventually(lambda: "uname" in names(path), "its second run is recorded too")
+    assert "umask" in names(path)
+    none_is_left()
+    replayed = containers(*asked("", path), *checked)
+    replayed.exec("chmod", "700", "/tmp")
+    done = sysbox("exec", replayed.id, "mkdir", "/x")
+    assert (done.returncode, "not permitted" in done.stderr) == (1, True), done.stderr
+
+
+def test_a_recorder_that_is_killed(sysbox: Sysbox, containers: Containers, tmp_path: Path) -> None:
+    """What it was asked about fails; what it had seen is in the profile."""
+    path = tmp_path / "made.json"
+    one = containers(
+        *asked("record:", path), command=("sh", "-c", "while umask >/tmp/x; do :; done")
+    )
+    one.exec("uname")
+    (recorder,) = recorders()
+    os.kill(recorder, signal.SIGKILL)
+    one.await_state("exited")
+    assert {"uname", "umask"} <= names(path)
+    none_is_left()
+    two = containers(*asked("record:", path))
+    (recorder,) = recorders()
+    os.kill(recorder, signal.SIGKILL)
+    eventually(lambda: not recorders(), "it is killed")
+    done = sysbox("exec", two.id, "true")
+    assert done.returncode == 125
+    assert "the recorder of its system calls has ended" in done.stderr
+    two("kill")
+
+
+def test_where_no_profile_can_be_written(sysbox: Sysbox, image: str, tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    for file, said in (
+        ("nowhere/made.json", "its directory: No such file or directory"),
+        ("directory", "not a regular file"),
+    ):
+        for verb in (("run",), ("run", "-d"), ("create",)):
+            flags = ("--name", "never", *asked("record:", tmp_path / file))
+            done = sysbox(*verb, *flags, image, "true")
+            assert (done.returncode, said in done.stderr) == (125, True), done.stderr
+            assert len(done.stderr.splitlines()) == 1
+        assert sysbox("ps", "-aq", "--filter", "name=never").stdout == ""
+    done = sysbox("build", "--security-opt", "seccomp=record:/x.json", str(tmp_path))
+    assert (done.returncode, "a build is not recorded" in done.stderr) == (1, True)
+    assert not recorders()
