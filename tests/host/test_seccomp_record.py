@@ -14,6 +14,7 @@ import pytest
 from containers import Containers, eventually
 from lane import Sysbox
 
+SLEEPING = ("35", "230")  # nanosleep(2), clock_nanosleep(2)
 OFFLINE = ("--network", "none")
 # calls in several processes; the default filter refuses the mount
 WORK = (
@@ -119,6 +120,9 @@ def test_a_recorder_that_is_killed(sysbox: Sysbox, containers: Containers, tmp_p
     assert {"uname", "umask"} <= names(path)
     none_is_left()
     two = containers(*asked("record:", path))
+    # it makes no more calls
+    calls = Path(f"/proc/{two.pid}/syscall")
+    eventually(lambda: calls.read_text().split()[0] in SLEEPING, "it sleeps")
     (recorder,) = recorders()
     os.kill(recorder, signal.SIGKILL)
     eventually(lambda: not recorders(), "it is killed")
