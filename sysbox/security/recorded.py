@@ -30,8 +30,9 @@ def profile_of(calls: Iterable[tuple[int, int]], *, privileged: bool, machine: s
     `machine` is that of uname(2). Raises Unsupported without libseccomp.
     """
     library = bpf.library()
-    native, _ = bpf.ARCHITECTURES[machine or posix.uname().machine][1:]
-    names, tokens = _names(library, calls)
+    native, subs = bpf.ARCHITECTURES[machine or posix.uname().machine][1:]
+    own = (native, *subs, *(("X32",) if native == "X86_64" else ()))
+    names, tokens = _names(library, calls, own)
     others = sorted(token for token in tokens if token != native)
     called = names.union(ALWAYS)
     rules = [*_plain(called)] if privileged else [*_rules(called)]
@@ -54,14 +55,18 @@ def profile_of(calls: Iterable[tuple[int, int]], *, privileged: bool, machine: s
     return (json.dumps(data, indent=2) + "\n").encode("ascii")
 
 
-def _names(library: Any, calls: Iterable[tuple[int, int]]) -> tuple[set[str], set[str]]:
-    """The names of the calls, and the architectures by libseccomp's names; unknown ones are left out."""
-    token_of = {value: name for name, value in vars(library.Arch).items() if type(value) is int}
+def _names(
+    library: Any, calls: Iterable[tuple[int, int]], architectures: tuple[str, ...]
+) -> tuple[set[str], set[str]]:
+    """The names of the calls, and which of the CPU's architectures they are of; the rest is left out."""
+    token_of = {getattr(library.Arch, name): name for name in architectures}
     names, tokens = set(), set()
     for architecture, number in calls:
         token = architecture
         if token == library.Arch.X86_64 and number & _X32_BIT:
             token = library.Arch.X32
+        if token not in token_of:
+            continue
         try:
             names.add(library.resolve_syscall(token, number).decode())
         except ValueError:

@@ -15,7 +15,7 @@ from sysbox.image import documents
 from sysbox.netns import networks
 from sysbox.netns.network import Network
 from sysbox.run import json_log
-from sysbox.security import bounded, known_calls, profile_json
+from sysbox.security import bounded, known_calls, profile_json, recorded
 from sysbox.spec import ContainerSpec, Device, Health, Limits, Mount, Port, Ulimit
 from sysbox.units import journal, journalread
 
@@ -150,6 +150,24 @@ def test_seccomp_profiles(data: Any) -> None:
         assert "\n" not in known_calls.describe_unknown(found)
         program = outcome(lambda: bounded.compile_profile(found, 0, "x86_64"))
         assert program is Refused or len(program) % 8 == 0
+
+
+CALLS = st.sets(
+    st.tuples(
+        st.sampled_from([0xC000003E, 0x40000003, 0xC00000B7, 0, 7]) | st.integers(0, 2**32 - 1),
+        st.integers(0, 500) | st.integers(0x40000000, 0x40000200) | st.integers(0, 2**32 - 1),
+    ),
+    max_size=60,
+)
+
+
+@given(CALLS, st.booleans())
+def test_recorded_profiles(calls: set[tuple[int, int]], privileged: bool) -> None:
+    """Whatever was recorded becomes a profile that is read and compiled."""
+    text = recorded.profile_of(calls, privileged=privileged, machine="x86_64")
+    found = profile_json.parse(text, "/p.json")
+    assert known_calls.describe_unknown(found) == ""
+    assert bounded.compile_profile(found, 0, "x86_64")
 
 
 FIELDS = {

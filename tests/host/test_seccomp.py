@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import Containers
+from containers import Containers, systemctl
 from lane import Sysbox
+from test_units import SERVICE, Declare
 
 ALLOW = "SCMP_ACT_ALLOW"
 NAMED = Path("/etc/sysbox/seccomp")
@@ -103,6 +104,13 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
 
 
 @pytest.fixture
+def declare(sysbox: Sysbox, tmp_path: Path, image: str) -> Iterator[Declare]:
+    one = Declare(sysbox, tmp_path, image)
+    yield one
+    one.remove()
+
+
+@pytest.fixture
 def named() -> Iterator[Path]:
     """The directory of the administrator's profiles."""
     made = not NAMED.exists()
@@ -159,6 +167,26 @@ def test_what_is_wrong_with_a_profile_is_said_before_anything_is_made(
         f"sysbox: seccomp profile {path}: ignoring unknown system calls: mkdri (did you mean mkdir?), "
         "a_call_of_the_future\n"
     )
+
+
+def test_of_a_declared_container(
+    sysbox: Sysbox, declare: Declare, named: Path, tmp_path: Path
+) -> None:
+    """SeccompProfile= has names, files beside the declaration, and the file of a recording."""
+    write(named / "no-mkdir.json", syscalls=refusing("mkdir", "mkdirat"))
+    write(tmp_path / "beside.json", syscalls=refusing("mkdir", "mkdirat"))
+    made = tmp_path / "made.json"
+    for value in ("no-mkdir", "./beside.json"):
+        one = declare(f"Exec=sleep 1000\nStopSignal=KILL\nNetwork=none\nSeccompProfile={value}")
+        done = sysbox("exec", one.id, "mkdir", "/x")
+        assert (done.returncode, "not supported" in done.stderr) == (1, True), done.stderr
+        declare.remove()
+    one = declare(f"Exec=sleep 1000\nStopSignal=KILL\nNetwork=none\nSeccompProfile=record:{made}")
+    one.exec("mkdir", "/x")
+    systemctl("stop", SERVICE)
+    assert '"mkdir' in made.read_text()
+    done = sysbox("unit", "check", declare.file("SeccompProfile=no-mkdri"))
+    assert (done.returncode, "did you mean 'no-mkdir'?" in done.stderr) == (1, True), done.stderr
 
 
 @pytest.mark.guest("notifications of an older kernel")

@@ -107,6 +107,19 @@ def test_in_the_background_with_exec(
     assert (done.returncode, "not permitted" in done.stderr) == (1, True), done.stderr
 
 
+def test_systemd_inside(sysbox: Sysbox, containers: Containers, tmp_path: Path) -> None:
+    """Its services have filters of their own; with what was recorded it comes up again."""
+    path = tmp_path / "made.json"
+    init = ("/lib/systemd/systemd",)
+    for kind in ("record:", ""):
+        one = containers(*asked(kind, path), "--systemd", "always", image="host", command=init)
+        up = ("exec", one.id, "systemctl", "is-system-running", "--wait")
+        eventually(lambda: sysbox(*up).stdout == "running\n", "it has come up")  # noqa: B023
+        one("stop")
+    assert {"mount", "pivot_root", "setns", "unshare"} & names(path)
+    none_is_left()
+
+
 def test_a_recorder_that_is_killed(sysbox: Sysbox, containers: Containers, tmp_path: Path) -> None:
     """What it was asked about fails; what it had seen is in the profile."""
     path = tmp_path / "made.json"
