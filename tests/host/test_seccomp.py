@@ -1,7 +1,4 @@
-"""Profiles of system calls: by name, and with a listener that answers calls in the container's place.
-
-In the guest: an older kernel, which has to have notifications.
-"""
+"""Profiles of system calls: by name, and with a listener that answers calls in the container's place."""
 
 from __future__ import annotations
 
@@ -189,7 +186,6 @@ def test_of_a_declared_container(
     assert (done.returncode, "did you mean 'no-mkdir'?" in done.stderr) == (1, True), done.stderr
 
 
-@pytest.mark.guest("notifications of an older kernel")
 @pytest.mark.parametrize("detached", [False, True], ids=["foreground", "background"])
 def test_an_agent_answers(
     sysbox: Sysbox, containers: Containers, image: str, tmp_path: Path, agent: Agent, detached: bool

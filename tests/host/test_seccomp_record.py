@@ -1,7 +1,4 @@
-"""`--security-opt seccomp=record:FILE`: what a container calls becomes a profile, with which it works.
-
-In the guest: an older kernel, which has to have notifications that go on.
-"""
+"""`--security-opt seccomp=record:FILE`: what a container calls becomes a profile, with which it works."""
 
 from __future__ import annotations
 
@@ -48,7 +45,6 @@ def asked(kind: str, path: Path) -> tuple[str, ...]:
     return (*OFFLINE, "--security-opt", f"seccomp={kind}{path}")
 
 
-@pytest.mark.guest("notifications of an older kernel")
 @pytest.mark.parametrize(
     "more",
     [(), ("--userns", "host"), ("--security-opt", "no-new-privileges", "-u", "1000"), ("--privileged",)],
