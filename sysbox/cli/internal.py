@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from sysbox.base.errors import UsageError
 
+_KMSG = "/dev/kmsg"
+_KMSG_LINES = 100  # whoever has more wrong files starts with these
+_KMSG_BYTES = 900  # the kernel takes no line that is longer than a kilobyte
+
 
 def run(words: list[str]) -> int:
     """Run one of them; returns the exit status. Raises UsageError for an unknown command or a bad id."""
@@ -59,7 +63,6 @@ def _generate(words: list[str]) -> int:
     """systemd.generator(7): the directories for units that others override, that override others, last."""
     from sysbox.base import program
     from sysbox.base.errors import SysboxError
-    from sysbox.cli.output import note, one_line, warn
     from sysbox.lifecycle import unit_makers
     from sysbox.units import serviceplan
     from sysbox.units.quadlet import generate, sources
@@ -71,17 +74,41 @@ def _generate(words: list[str]) -> int:
     try:
         takes = unit_makers.takes_podmans()
     except SysboxError as error:
-        warn(error)
+        skipped.append(f"{error.message}; {error.hint}" if error.hint else error.message)
     found = sources.find(generate.directories(takes_podmans=takes), skipped)
     made = generate.generate(found, serviceplan.program_word(program.launcher))
-    for text in (*skipped, *made.errors):
-        note(one_line(text))
+    _log([*skipped, *made.errors])
     try:
         generate.write(made, words[0], words[1])
     except OSError as error:
-        note(f"cannot write below {words[0]} or {words[1]}: {error.strerror}")
+        _log([f"cannot write below {words[0]} or {words[1]}: {error.strerror}"])
         return 1
     return 0
+
+
+def _log(texts: list[str]) -> None:
+    """What a generator has to say goes to the kernel's log, which the journal has (systemd.generator(7)).
+
+    Its standard error is /dev/null at a daemon-reload. An embedded host has no /dev/kmsg.
+    """
+    import posix
+
+    from sysbox.cli.output import note, one_line
+
+    for text in texts:
+        note(one_line(text))
+    try:
+        fd = posix.open(_KMSG, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOCTTY)
+    except OSError:
+        return  # ignoring: see above
+    try:
+        for text in texts[:_KMSG_LINES]:
+            line = f"<4>sysbox-generator[{posix.getpid()}]: {one_line(text)}"
+            posix.write(fd, line.encode("utf-8", "replace")[:_KMSG_BYTES])
+    except OSError:
+        pass  # ignoring: likewise
+    finally:
+        posix.close(fd)
 
 
 def _unit(words: list[str]) -> int:
