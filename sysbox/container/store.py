@@ -138,11 +138,12 @@ def _not_lost(container_id: str) -> bytes:
     """The content of a record.json that was missing or empty: it may just have been written.
 
     Raises NotFound where there is none, and FormatError where a run shows that the record was lost: a run
-    begins after the record was written, and is removed before it.
+    begins after the record was written, and is removed before it. An empty one is what a power cut leaves of
+    a container with --rm, whose record is not synced, and which has no recorded end.
     """
     begun = exists(f"{RUN_CONTAINERS}/{container_id}/state.json")
     data = read_file(f"{CONTAINERS}/{container_id}/record.json")
-    if data is not None:
+    if data or (data is not None and exists(f"{CONTAINERS}/{container_id}/exit.json")):
         return data
     if begun:
         raise FormatError(f"the record of container {container_id[:12]} is missing")

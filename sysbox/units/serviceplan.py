@@ -19,7 +19,9 @@ DIRECTORY = "/etc/systemd/system.attached"  # an administrator's unit overrides 
 WANTS = f"{ADMINISTRATORS}/multi-user.target.wants"
 
 _SECOND = 1_000_000  # microseconds
-_MARGIN = 5  # seconds that systemd waits beyond the monitor's stop timeout
+# seconds that systemd waits beyond the monitor's stop timeout, and for the end to be recorded: at a shutdown
+# all containers do that at once, and what is not recorded then is lost with /run
+_MARGIN = 30
 # The limits of each of these units. The command that starts the container, the one that records its end and
 # each health check take some 30 MB for a moment; the rest is page cache of image and log files, which the
 # kernel reclaims before an allocation fails. None of it grows with what the container does.

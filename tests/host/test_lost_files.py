@@ -199,3 +199,15 @@ def test_a_run_of_which_a_power_cut_has_left_no_state(
         assert sysbox("volume", "ls", "-q", check=True).stdout == ""
     else:
         assert [cut.inspect("State.Error"), cut.inspect("State.ExitCode")] == [said, 137]
+
+
+def test_the_content_of_a_record_that_was_never_synced(
+    containers: Containers, sysbox: Sysbox
+) -> None:
+    """What a power cut leaves of a container with --rm: gc removes it, and no command speaks of it."""
+    one = containers("--rm", "--name", "blank", verb=("create",))
+    (record_of(one) / "record.json").write_bytes(b"")
+    assert listed(sysbox, "-a") == []
+    assert sysbox("gc", check=True).stdout == f"removed what was left of {one.id[:12]}\n"
+    assert not record_of(one).exists()
+    assert sysbox("gc", check=True).stdout == ""

@@ -114,7 +114,7 @@ def test_the_name_is_that_of_the_file(declared: Declared, sysbox: Sysbox) -> Non
 
 def test_a_stop_may_take_as_long_as_the_file_says(declared: Declared, sysbox: Sysbox) -> None:
     for container, rest, patience in (
-        ("StopTimeout=1000", "", "16min 45s"),
+        ("StopTimeout=1000", "", "17min 10s"),
         ("StopTimeout=-1", "", "infinity"),
         ("StopTimeout=1000", "[Service]\nTimeoutStopSec=7", "7s"),
     ):

@@ -43,7 +43,7 @@ NotifyAccess=main
 ExecStart="/opt/100%%/sysbox" _supervise {OWN}
 ExecStopPost="/opt/100%%/sysbox" _cleanup {OWN}
 KillMode=mixed
-TimeoutStopSec=15s
+TimeoutStopSec=40s
 Slice=sysbox.slice
 OOMPolicy=continue
 MemoryMax=536870912
@@ -90,7 +90,7 @@ BEHIND_ITS_SCOPE = {
 
 
 def test_the_transient_service_as_a_whole() -> None:
-    """The time to stop is the monitor's own, and five seconds for it to write how the container ended."""
+    """The time to stop is the monitor's own, and half a minute to record how the container ended."""
     assert of(serviceplan.transient(planned())) == {
         "Description": ("s", "sysbox container child"),
         "Type": ("s", "notify"),
@@ -98,7 +98,7 @@ def test_the_transient_service_as_a_whole() -> None:
         "ExecStart": runs("_supervise"),
         "ExecStopPost": runs("_cleanup"),
         "KillMode": ("s", "mixed"),
-        "TimeoutStopUSec": ("t", 15_000_000),
+        "TimeoutStopUSec": ("t", 40_000_000),
         "OOMPolicy": ("s", "continue"),
         "SuccessExitStatus": ("(aiai)", ([133, 134], [])),
         **GONE_AT_ITS_END,
@@ -110,7 +110,7 @@ def test_the_transient_service_as_a_whole() -> None:
 def test_without_a_timeout_systemd_waits_too() -> None:
     assert of(serviceplan.transient(planned(-1)))["TimeoutStopUSec"] == ("t", INFINITY)
     assert "\nTimeoutStopSec=infinity\n" in serviceplan.unit_file(planned(-1))
-    assert of(serviceplan.transient(planned(0)))["TimeoutStopUSec"] == ("t", 5_000_000)
+    assert of(serviceplan.transient(planned(0)))["TimeoutStopUSec"] == ("t", 30_000_000)
 
 
 def test_what_starts_it_once_more() -> None:
