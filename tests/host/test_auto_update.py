@@ -90,7 +90,7 @@ def test_it_goes_back(
     lives, dies = b"exec sleep 1000", b"exit 3"
     name = put(registry, base, "1", good=b"", start=lives)
     container = {
-        "no-program": UPDATES,
+        "no-program": CHECKED,
         "unhealthy": f"{CHECKED}\nNotify=healthy",
         "ends": "AutoUpdate=registry\nExec=sh /start",
         "newer": f"{CHECKED}\nPull=newer",
@@ -156,7 +156,7 @@ def test_an_image_that_was_replaced_here(
     sysbox("pull", "-q", name, check=True)
     sysbox("tag", name, "localhost/mine:1", check=True)
     try:
-        units("localhost/mine:1", "AutoUpdate=local\nExec=sleep 1000")
+        units("localhost/mine:1", CHECKED.replace("registry", "local").replace("/good", "/version"))
         systemctl("start", SERVICE)
         put(registry, base, "2")
         before = requests(registry, ".*")

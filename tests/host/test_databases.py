@@ -134,9 +134,6 @@ def postgres(containers: Containers, databases: str) -> Start:
     return start
 
 
-IN_GUEST = pytest.mark.guest("Linux 6.1 has the namespace of a map, not the map")
-
-
 def query(made: Container, text: str) -> str:
     """What psql prints of a query, or why it does not."""
     program = '$PLACE/psql -XAt -h /tmp -U postgres -d postgres -c "$1" 2>&1 || true'
@@ -183,7 +180,7 @@ def test_postgresql_on_a_fresh_volume_of_its_user(postgres: Start, volume: Path)
 @pytest.mark.parametrize(
     ("mode", "owned"),
     [
-        pytest.param("auto", (0, 0), id="auto-root", marks=IN_GUEST),
+        pytest.param("auto", (0, 0), id="auto-root"),
         pytest.param("auto", (1000, 1001), id="auto-user"),
         pytest.param("host", (0, 0), id="host-root"),
         pytest.param("host", (1000, 1001), id="host-user"),
@@ -246,7 +243,15 @@ def test_redis_on_a_fresh_volume(redis: Start, volume: Path) -> None:
     made("rm", "-f")
 
 
-@pytest.mark.parametrize("mode", [pytest.param("auto", marks=IN_GUEST), "host"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param(
+            "auto", marks=pytest.mark.guest("Linux 6.1 has the namespace of a map, not the map")
+        ),
+        "host",
+    ],
+)
 def test_redis_on_a_directory(redis: Start, directory: Path, mode: str) -> None:
     made = redis("--userns", mode, "-v", f"{directory}:{APPENDED}:U")
     keep(made)

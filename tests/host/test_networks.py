@@ -1,6 +1,6 @@
 """Networks as a user meets them: definitions, several links, addresses, changes while a container runs.
 
-In the guest: its kernel is an older one, where links, routes and rules of both families are made.
+In the guest: its kernel is an older one, where links and routes of both families are made.
 """
 
 from __future__ import annotations
@@ -136,7 +136,6 @@ def test_several_networks_with_addresses_of_both_families(
     assert sysbox("ps", "-q", "--filter", "network=bridge").stdout == ""
 
 
-@pytest.mark.guest("an older kernel's links and rules")
 def test_connect_and_disconnect_a_running_container(
     sysbox: Sysbox, network: Make, containers: Containers
 ) -> None:

@@ -18,6 +18,8 @@ from pod_lab import pod as pod
 from sysbox.base import paths
 from sysbox.container.pods import lock_file
 
+AT_ONCE = ("--stop-signal", "KILL")  # a stop of a payload that heeds no signal takes ten seconds
+
 
 def test_containers_share_what_the_pod_has(
     pod: Callable[..., str], containers: Containers, sysbox: Sysbox
@@ -82,7 +84,7 @@ def test_limits_of_the_pod_hold_for_all_its_containers_together(
     pod("--memory", "48m", "--pids-limit", "30")
     limits = shown(sysbox, "Sysbox.Limits")
     assert (limits["MemoryMax"], limits["TasksMax"]) == (48 << 20, 30)
-    one, other = (containers("--pod", POD, "--memory", "40m") for _ in range(2))
+    one, other = (containers("--pod", POD, *AT_ONCE, "--memory", "40m") for _ in range(2))
     fill = "head -c 30m /dev/zero > /dev/shm/$0; echo done"
     assert one.exec("sh", "-c", fill, "one") == "done"
     # the second 30 MB, whose end may be that of both, are within its own limit, and beyond that of the pod
@@ -93,7 +95,8 @@ def test_limits_of_the_pod_hold_for_all_its_containers_together(
     sysbox("pod", "stop", POD, check=True)
     sysbox("pod", "start", POD, check=True)
     assert shown(sysbox, "Sysbox.Limits.TasksMax") == 7, "it outlives a stop of the pod"
-    many = sysbox("exec", one.id, "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 9 & done; wait")
+    fork = "for i in 1 2 3 4 5 6 7 8; do sleep 9 >/dev/null 2>&1 & done"
+    many = sysbox("exec", one.id, "sh", "-c", fork)
     assert "can't fork" in many.stderr
     sysbox("pod", "kill", POD, check=True)
 
@@ -294,7 +297,7 @@ def test_pause_restart_and_logs(
     pod()
     script = "echo $0 begins; echo $0 errs >&2; exec sleep 1000"
     one, other = (
-        containers("--pod", POD, "--name", name, command=("sh", "-c", script, name))
+        containers("--pod", POD, *AT_ONCE, "--name", name, command=("sh", "-c", script, name))
         for name in ("one", "other")
     )
     one("pause")
