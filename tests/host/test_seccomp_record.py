@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from containers import Containers, eventually
+from containers import Containers, eventually, systemctl
 from lane import Sysbox
 
 SLEEPING = ("35", "230")  # nanosleep(2), clock_nanosleep(2)
@@ -139,6 +139,18 @@ def test_a_recorder_that_is_killed(sysbox: Sysbox, containers: Containers, tmp_p
     assert done.returncode == 125
     assert "the recorder of its system calls has ended" in done.stderr
     two("kill")
+
+
+def test_a_supervisor_that_is_killed(containers: Containers, tmp_path: Path) -> None:
+    """The container ends with it; whoever records that end makes the profile."""
+    path = tmp_path / "made.json"
+    one = containers(*asked("record:", path))
+    one.exec("uname")
+    main = systemctl("show", "-P", "MainPID", f"sysbox-{one.id}.service")
+    os.kill(int(main), signal.SIGKILL)
+    eventually(path.exists, "its profile is made")
+    assert {"uname", "execve"} <= names(path)
+    none_is_left()
 
 
 def test_where_no_profile_can_be_written(sysbox: Sysbox, image: str, tmp_path: Path) -> None:
