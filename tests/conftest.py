@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+LONG = 20  # seconds: a file that takes longer is named after a run on several hosts
+
 # `python -m pytest` puts the checkout on the path, where the C extension is not: test what is installed
 _CHECKOUT = str(Path(__file__).parent.parent)
 sys.path[:] = [path for path in sys.path if os.path.abspath(path or ".") != _CHECKOUT]
@@ -35,10 +37,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name each failed test on a line of its own, for tools/test.py."""
+    """Name each failed test on a line of its own, for tools/test.py; how long files took that are shared."""
+    if terminalreporter.config.getoption("dist", "no") == "loadfile":
+        for file, seconds in times(terminalreporter).items():
+            if seconds >= LONG:
+                terminalreporter.write_line(f"{seconds:4.0f} {file}")
     reports = (*terminalreporter.getreports("failed"), *terminalreporter.getreports("error"))
     for name in dict.fromkeys(report.nodeid for report in reports):
         terminalreporter.write_line(f"failed: {name}")
+
+
+def times(reporter: pytest.TerminalReporter) -> dict[str, float]:
+    """File -> the seconds that its tests took, the longest first."""
+    found: dict[str, float] = {}
+    for report in (one for several in reporter.stats.values() for one in several):
+        if isinstance(report, pytest.TestReport):
+            file = report.nodeid.partition("::")[0]
+            found[file] = found.get(file, 0) + report.duration
+    return dict(sorted(found.items(), key=lambda one: -one[1]))
 
 
 class Requires:

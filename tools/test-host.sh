@@ -70,5 +70,6 @@ else
     for host in "${hosts[@]}"; do
         workers+=(--tx "popen//python=$sysbox host exec --name $host -- $PWD/.venv/bin/python")
     done
-    .venv/bin/pytest -p no:cacheprovider --dist loadfile "${workers[@]}" tests/host tests/attack
+    # in the order of tests/host/lane.py; the files that took long are named at the end, for tests/host/seconds.txt
+    .venv/bin/pytest -p no:cacheprovider --dist loadfile --no-loadscope-reorder "${workers[@]}" tests/host tests/attack
 fi

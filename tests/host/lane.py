@@ -29,6 +29,7 @@ SYSBOX = Path(sys.prefix) / "bin" / "sysbox"
 SLOWNESS = float(os.environ.get("SYSBOX_TEST_SLOWNESS", "1"))
 TIMEOUT = 60.0 * SLOWNESS  # seconds for one command
 SETTLING = 10.0 * SLOWNESS  # the kernel takes namespaces, cgroups and links down at leisure
+USUAL = 0.6  # seconds of one test
 IMAGE = "busybox:test"
 
 
@@ -53,6 +54,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         and not Path("/run/systemd/system").exists()
     ):
         raise pytest.UsageError("these tests need a booted systemd: run tools/test-host.sh")
+    if hasattr(config, "workerinput"):
+        # the longest files first: one that comes last keeps its host when the others have ended
+        seconds = seconds_of(items)
+        items.sort(key=lambda item: -seconds[item.path])
+
+
+def seconds_of(items: list[pytest.Item]) -> dict[Path, float]:
+    """How long the tests of each file may take: as seconds.txt says, else as many as it has."""
+    found: dict[Path, float] = {}
+    for item in items:
+        found[item.path] = found.get(item.path, 0) + USUAL
+    root = Path(__file__).parents[2]
+    for line in Path(__file__).with_name("seconds.txt").read_text(encoding="ascii").splitlines():
+        seconds, _, file = line.strip().partition(" ")
+        if root / file in found:
+            found[root / file] = float(seconds)
+    return found
 
 
 os.environ["CONTAINERS_REGISTRIES_CONF"] = str(Path(__file__).with_name("registries.conf"))

@@ -117,8 +117,11 @@ def test_a_worker_that_is_killed(build: Builds) -> None:
         found = subprocess.run(["pgrep", "-P", str(building.pid)], capture_output=True, check=True)
         for worker in found.stdout.split():
             os.kill(int(worker), signal.SIGKILL)
-        # a container that stays has its standard error open
-        told = building.communicate(timeout=PATIENCE)[1]
+        # a container that stays has its standard error open, and the build waits for it
+        try:
+            told = building.communicate(timeout=PATIENCE)[1]
+        finally:
+            building.kill()
     assert "the process that built the stage stage-0 was killed" in told
     assert building.returncode == 1
     eventually(lambda: build.sysbox(*shown, check=True).stdout == "", "the step has ended")

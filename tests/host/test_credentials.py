@@ -108,7 +108,7 @@ def test_of_a_declared_container(declare: Declare, file: Path, stored: Store) ->
     text = "".join(sealed("set.sealed", "also sealed").split())
     (file.parent / "sealed").write_text(sealed("sealed", "sealed"))
     made = declare(
-        container="Exec=sleep 1000\nUser=1000",
+        container="Exec=sleep 1000\nStopSignal=KILL\nUser=1000",
         service=f"LoadCredential=loaded:{file}\nSetCredential=set:in the file\n"
         f"LoadCredentialEncrypted=sealed:{file.parent}/sealed\nSetCredentialEncrypted=set.sealed:{text}\n"
         "ImportCredential=import.*",

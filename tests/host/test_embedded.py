@@ -259,7 +259,8 @@ def test_state_and_journal_survive_a_stop(sysbox: Sysbox, host: str) -> None:
 
 
 def test_declarations_and_what_was_enabled_survive_a_stop(sysbox: Sysbox, host: str) -> None:
-    declared = "[Container]\nImage=host\nExec=sleep 1000\n[Install]\nWantedBy=multi-user.target\n"
+    container = "Image=host\nExec=sleep 1000\nStopSignal=KILL"
+    declared = f"[Container]\n{container}\n[Install]\nWantedBy=multi-user.target\n"
     script = f"""mkdir -p /etc/sysbox/units && printf '{declared}' >/etc/sysbox/units/kept.container
         printf '[Service]\nExecStart=sleep 1000\n[Install]\nWantedBy=multi-user.target\n' \
             >/etc/systemd/system/own.service

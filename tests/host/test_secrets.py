@@ -148,7 +148,7 @@ def test_nowhere_else(
 def test_of_a_declared_container(secret: Make, declare: Declare) -> None:
     """Its service fails with the reason where one is missing, and starts once it is there."""
     file = declare.file(
-        "Secret=one,mode=0400 one,type=env,target=TOKEN\nSecret=other\nExec=sleep 1000"
+        "Secret=one,mode=0400 one,type=env,target=TOKEN\nSecret=other\nExec=sleep 1000\nStopSignal=KILL"
     )
     run_sysbox("unit", "install", file, check=True)
     secret("one")

@@ -79,14 +79,15 @@ def test_a_set_is_made_again(sysbox: Sysbox, image: str, tmp_path: Path, clean: 
         "--restart", "always", "--cpus", "0.5", "-m", "64m", "--ulimit", "nofile=100:200", "--read-only",
         "--tmpfs", "/t:size=1m,mode=1777", "--mount", f"type=bind,src={tmp_path},dst=/m,ro",
         "--health-cmd", 'test "$A"; exit 0', "--health-interval", "1h", "--stop-timeout", "3",
+        "--stop-signal", "KILL",
         "--cap-drop", "CHOWN", "--security-opt", "no-new-privileges", "--sysctl", "net.core.somaxconn=200",
         "-u", "7:8", "--umask", "077", "-w", "/tmp", "--entrypoint", "sh", image,
         "-c", 'exec sleep "$1"', tricky, "1000", check=True,
     )  # fmt: skip
     sysbox(
         *run, "--name", "gen-web", "--network", "container:gen-db", "--log-driver", "json-file",
-        "--log-opt", "max-size=1m", "--add-host", "x:10.0.0.1", image, "sh", "-c", "exec sleep 1000",
-        check=True,
+        "--log-opt", "max-size=1m", "--add-host", "x:10.0.0.1", "--stop-signal", "KILL",
+        image, "sh", "-c", "exec sleep 1000", check=True,
     )  # fmt: skip
     before = {name: seen(container(sysbox, name)) for name in NAMES}
     out = tmp_path / "out"
@@ -137,8 +138,8 @@ def test_a_pod_is_made_again(sysbox: Sysbox, image: str, tmp_path: Path, clean: 
         ("gen-web", ("--restart", "always")),
         ("gen-db", ("-e", "A=1", "-v", "/srv:/s")),
     ):
-        run = ("run", "-d", "--pod", "gen-pod", "--name", name, *flags, image, "sleep", "1000")
-        sysbox(*run, check=True)
+        run = ("run", "-d", "--pod", "gen-pod", "--name", name, "--stop-signal", "KILL", *flags)
+        sysbox(*run, image, "sleep", "1000", check=True)
     before = {name: seen(container(sysbox, name)) for name in NAMES}
     pod = of_pod(sysbox)
     made = sysbox("unit", "generate", "-d", tmp_path, "gen-pod", check=True).stdout.splitlines()
