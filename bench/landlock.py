@@ -53,7 +53,7 @@ def report(build: Build, count: int) -> None:
         found.append(statistics.median(a / b for a, b in zip(confined, free, strict=True)))
     print("# Starts with Landlock\n")
     print(f"{count} pairs of each, in milliseconds. Made by `make bench-landlock`.\n")
-    print(machine_table(before))
+    print(machine_table(before, ()))
     print("\n| command | landlock=on | without | median of the ratios | quartiles |")
     print("|---|---:|---:|---:|---:|")
     print("\n".join(rows))
