@@ -58,20 +58,20 @@ def _create(
 
 def of_draft(record: Record, before: Callable[[], None], notices: Notices) -> tuple[Record, Plan]:
     """As `create`, of the record of a container that does not exist yet and whose layers are held."""
-    if record.spec.security.landlock:
-        _tell_landlock(record.spec, notices)
     if not _has_choice(record.spec):
-        return _make(record, before)
+        return _make(record, before, notices)
     from sysbox.lifecycle import user_namespace
 
     with user_namespace.Decided(record, notices) as decided:
-        return _make(decided, before)
+        return _make(decided, before, notices)
 
 
-def _make(record: Record, before: Callable[[], None]) -> tuple[Record, Plan]:
+def _make(record: Record, before: Callable[[], None], notices: Notices) -> tuple[Record, Plan]:
     cidfile = record.spec.cidfile
     records.to_checked_file(record)
     plan = planning.plan_of(record, probe())  # raises for what cannot be started
+    if plan.process.landlock:
+        _tell_landlock(record.spec, notices)
     before()
     if cidfile:
         _write_cidfile(cidfile, record.id)
