@@ -107,6 +107,17 @@ def test_a_trigger_runs_once(build: Builds) -> None:
     assert build.config()["OnBuild"] is None
 
 
+def test_a_trigger_of_a_stage(build: Builds) -> None:
+    """In the stage that begins with it, of which it is no trigger any more."""
+    build.write(
+        "FROM busybox:test AS one\nONBUILD RUN echo x >> /times\nFROM one AS two\nRUN true\n"
+        "FROM two\nRUN cat /times > /seen\n"
+    )
+    build()
+    assert build.run("cat", "/seen") == "x\n"
+    assert build.config()["OnBuild"] is None
+
+
 def test_a_worker_that_is_killed(build: Builds) -> None:
     """The container of its step ends with it."""
     build.write("FROM busybox:test\nRUN sleep 1000\n")
