@@ -97,8 +97,9 @@ class Plan(Frozen):
         lines.append(f"  {self.namespaces.clocks.describe()}")
         lines.append("root")
         root = self.root
+        files = "".join(f" ({name}={value})" for name, value in root.options)
         lines.append(
-            f"  mount {root.driver} of {len(root.layers)} layers and {root.directory}/upper on /"
+            f"  mount {root.driver} of {len(root.layers)} layers and {root.directory}/upper on /{files}"
         )
         lines += [f"  outside: {one.describe()}" for one in root.outside]
         lines += [f"  {one.describe()}" for one in (*root.operations, *root.late)]
@@ -107,6 +108,7 @@ class Plan(Frozen):
         lines.append(f"process {' '.join(process.argv)}")
         lines.append(f"  user {process.user or '0'}, directory {process.workdir}")
         lines += _confinement(process)
+        lines += [f"  label {process.label}"] * bool(process.label)
         lines += [f"  rlimit {name} {soft}:{hard}" for name, soft, hard in process.rlimits]
         if process.kept_groups is not None:
             lines.append(f"  groups of the caller: {' '.join(map(str, process.kept_groups))}")
@@ -205,7 +207,7 @@ def make_plan(
         namespaces=_namespaces(record, around),
         root=_root(record, resolved, around, facts, mode),
         network=plan_network(record.id, spec, around.network, around.networks),
-        process=_process(record, resolved, around, mode),
+        process=_process(record, resolved, around, facts, mode),
     )
 
 
@@ -251,9 +253,8 @@ def _namespaces(record: Record, around: Surroundings) -> NamespacePlan:
 
 def _ipc_owner(spec: ContainerSpec, joins: dict[str, str]) -> str:
     """Path of the mount namespace with the /dev/shm that belongs to a shared IPC namespace, or ""."""
-    if not spec.namespaces.ipc.startswith("container:"):
-        return ""
-    return joins["ipc"].removesuffix("ipc") + "mnt"
+    shared = spec.namespaces.ipc.startswith("container:")
+    return joins["ipc"].removesuffix("ipc") + "mnt" if shared else ""
 
 
 def _root(
@@ -272,6 +273,11 @@ def _root(
         before=mode.before,
         after=(*_notify(spec), *mode.after, *_private(record)),
     )
+    options: tuple[tuple[str, str], ...] = ()
+    if facts.selinux and record.mount_label:
+        from sysbox.fs import labelled  # few hosts have SELinux
+
+        operations, options = labelled.plan(operations, spec, record.mount_label)
     operations = mapped.own_maps(operations, record.uids, record.gids)
     mapped.check_user(operations, resolved.user)
     outside: tuple[Operation, ...] = ()
@@ -283,19 +289,18 @@ def _root(
         directory=record.directory,
         volatile=spec.remove,
         outside=outside,
+        options=options,
         operations=operations,
-        late=(
-            *plan_cgroups(spec, facts, systemd=mode.active),
-            # once more, since the cgroup file systems have just been mounted over these
-            *(
-                Mask(target=one)
-                for one in spec.security.mask
-                if f"{one}/".startswith(f"{CGROUPS}/")
-            ),
-        ),
+        late=_late(spec, facts, mode),
         booted=mode.active,
         sockets=tuple(one.target for one in operations if isinstance(one, Socket)),
     )
+
+
+def _late(spec: ContainerSpec, facts: HostFacts, mode: Mode) -> tuple[Operation, ...]:
+    # once more, since the cgroup file systems have just been mounted over these
+    masks = (one for one in spec.security.mask if f"{one}/".startswith(f"{CGROUPS}/"))
+    return (*plan_cgroups(spec, facts, systemd=mode.active), *(Mask(target=one) for one in masks))
 
 
 def _private(record: Record) -> tuple[Operation, ...]:
@@ -364,7 +369,9 @@ def _proc_options(spec: ContainerSpec, around: Surroundings) -> tuple[tuple[str,
     return tuple((name, value) for name, _, value in pairs)
 
 
-def _process(record: Record, resolved: Resolved, around: Surroundings, mode: Mode) -> ProcessPlan:
+def _process(
+    record: Record, resolved: Resolved, around: Surroundings, facts: HostFacts, mode: Mode
+) -> ProcessPlan:
     spec = record.spec
     if spec.namespaces.uts != "private" and (spec.hostname or spec.domainname):
         flag = "--hostname" if spec.hostname else "--domainname"
@@ -383,6 +390,7 @@ def _process(record: Record, resolved: Resolved, around: Surroundings, mode: Mod
         hostname=around.hostname,
         held=around.capabilities,
         landlock=around.landlock,
+        label=record.process_label if facts.selinux else "",
         sysctls=(*sysctls.settings(spec.sysctls, spec.namespaces, groups), *domain),
     ).replace(apparmor=apparmor.decide(spec.security, around.apparmor, mounts=_mounts(mode)))
 

@@ -136,7 +136,7 @@ class Security(Frozen):
     landlock: bool = False  # nothing outside of its root can be opened
     # AppArmor: "" is sysbox's own where the host has it; unconfined, or the name of a loaded profile
     apparmor: str = ""
-    # SELinux: disable, type:T, level:L, ... (kept in the record, not yet applied)
+    # SELinux: disable, nested, or type:T, user:U, role:R, level:L, filetype:T (see security/labels.py)
     label: tuple[str, ...] = ()
 
     @property

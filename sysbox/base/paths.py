@@ -35,6 +35,7 @@ SECRETS = f"{STATE}/secrets"  # NAME.json: values for containers, encrypted wher
 NETWORKS = f"{STATE}/networks"  # NAME.json: the definitions of networks
 PODS = f"{STATE}/pods"  # NAME/pod.json, NAME/members/<id>; .ids/<id> -> NAME
 EVENT_KEY = f"{STATE}/events.key"  # signs events: see units/signature.py
+LEVELS = f"{STATE}/levels"  # the categories of SELinux that containers have; only on hosts with it
 CACHE = f"{STATE}/cache"  # compiled seccomp programs
 RUN_CONTAINERS = f"{RUN}/containers"  # <id>/state.json, exit, lock
 RUN_PODS = f"{RUN}/pods"  # NAME/: the namespaces of a pod, its hosts and resolv.conf, state.json

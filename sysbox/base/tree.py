@@ -213,14 +213,17 @@ def check_depth(depth: int, where: str) -> None:
 
 
 def attributes(path: str | int) -> list[tuple[str, bytes]]:
-    """The extended attributes of a file or directory except overlayfs's; `path` may be `TreeEntry.path`."""
+    """The extended attributes of a file or directory; `path` may be `TreeEntry.path`.
+
+    Without overlayfs's, and without SELinux's label, which is up to the place where a file is.
+    """
     try:
         names = posix.listxattr(path)
     except OSError:
         return []  # the file system has none
     found = []
     for name in names:
-        if name.startswith(("trusted.", "user.overlay.")):
+        if name.startswith(("trusted.", "user.overlay.")) or name == "security.selinux":
             continue
         try:
             found.append((name, posix.getxattr(path, name)))

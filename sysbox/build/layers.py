@@ -17,7 +17,7 @@ from sysbox.base import files, tree
 from sysbox.base.errors import FormatError, KernelError
 from sysbox.base.frozen import Frozen
 from sysbox.build import cache
-from sysbox.fs import changes
+from sysbox.fs import changes, relabel
 from sysbox.fs.changes import Layers
 from sysbox.host import exists
 from sysbox.image.catalog import chain_ids
@@ -107,6 +107,7 @@ class Workshop:
         chain = chain_ids((*(one.diff_id for one in below), blob.digest))[-1]
         layer = Layer(diff_id=blob.digest, chain_id=chain, size=size)
         made = stacked(posix.urandom(16).hex(), layer, blob, created_ns=time.time_ns())
+        relabel.layer(upper)
         try:
             posix.rename(upper, self._path(made.name))
         except OSError as error:

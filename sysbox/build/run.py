@@ -126,7 +126,7 @@ def _create(step: RunStep, template: ContainerSpec) -> tuple[Record, Plan]:
             usr_bind=step.usr_bind,
         ),
     )
-    record, plan = create.of_draft(record, lambda: None, Notices())
+    record, plan = create.from_draft(record, lambda: None, Notices())
     if step.secrets:
         # in no file: the plan is not written
         environment = (*plan.process.env, *step.secrets)

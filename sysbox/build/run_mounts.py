@@ -30,6 +30,7 @@ _SECRETS = "/run/secrets"
 _AGENT = "/run/buildkit/ssh_agent"
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _COPIES = 32  # directories of one cache that is private
+_LABELLED = ("z",)  # what is mounted is sysbox's own: each step may use it, under SELinux too
 
 
 class Given:
@@ -110,7 +111,13 @@ class StepMounts:
         source = self._copied(one, None, digest)
         self.digests.append(digest.text() if digest else "")
         self.mounts.append(
-            Mount(kind="bind", target=self._target(one), source=source, read_only=one.read_only)
+            Mount(
+                kind="bind",
+                target=self._target(one),
+                source=source,
+                read_only=one.read_only,
+                options=_LABELLED,
+            )
         )
 
     def _copied(
@@ -161,7 +168,13 @@ class StepMounts:
         if not files.is_directory(f"{path}/content"):
             self._new_cache(one, path)
         self.mounts.append(
-            Mount(kind="bind", target=target, source=f"{path}/content", read_only=one.read_only)
+            Mount(
+                kind="bind",
+                target=target,
+                source=f"{path}/content",
+                read_only=one.read_only,
+                options=_LABELLED,
+            )
         )
 
     def _free(self, path: str) -> str:
@@ -224,7 +237,9 @@ class StepMounts:
         finally:
             posix.close(fd)
         target = self._target(one) if one.target else f"{_SECRETS}/{name}"
-        self.mounts.append(Mount(kind="bind", target=target, source=path, read_only=True))
+        self.mounts.append(
+            Mount(kind="bind", target=target, source=path, read_only=True, options=_LABELLED)
+        )
 
     def _ssh(self, one: RunMount) -> None:
         name = one.id or "default"

@@ -46,6 +46,7 @@ class ProcessPlan(Frozen):
     apparmor: str = ""  # the profile that it takes; "" is none
     pid_variables: tuple[str, ...] = ()  # variables whose value is its pid in the container
     landlock: Domain | None = None  # None: it may open whatever it reaches
+    label: str = ""  # SELinux: that of the process; "" is what the policy decides
 
 
 class Asked(Frozen):
@@ -68,6 +69,7 @@ def plan_process(
     hostname: str,
     held: int,
     landlock: int = 0,
+    label: str = "",
     sysctls: tuple[tuple[str, str], ...] = (),
 ) -> ProcessPlan:
     """The plan of a process. `hostname` is "" where none is to be set, `held` the mask of capabilities that
@@ -75,9 +77,6 @@ def plan_process(
     """
     spec = record.spec
     roots, users = sets_of(spec, mode, held, privileged=asked.privileged)
-    if asked.user not in ("", resolved.user):
-        # podman's rule: what `--cap-add` gives goes to the container's own user, and to root
-        users = user_sets(roots.bounding, 0)
     return ProcessPlan(
         argv=asked.argv,
         image_env=(*spec.host_env, *resolved.env),
@@ -90,15 +89,21 @@ def plan_process(
         hostname=hostname,
         tty=asked.tty,
         capabilities=roots,
-        user_capabilities=users,
+        user_capabilities=_of_user(asked, resolved, roots, users),
         no_new_privileges=spec.security.no_new_privileges,
         seccomp=_profile(spec, asked),
         rlimits=_rlimits(spec),
         sysctls=sysctls,
+        label=label,
         oom_score_adj=spec.oom_score_adj,
         secrets=tuple((one.target, one.name) for one in spec.secrets if one.kind == "env"),
         landlock=_landlock(spec, asked, mode, roots, landlock),
     )
+
+
+def _of_user(asked: Asked, resolved: Resolved, roots: Sets, users: Sets) -> Sets:
+    """podman's rule: what `--cap-add` gives goes to the container's own user, and to root."""
+    return users if asked.user in ("", resolved.user) else user_sets(roots.bounding, 0)
 
 
 def _profile(spec: ContainerSpec, asked: Asked) -> str:

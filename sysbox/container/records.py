@@ -78,6 +78,9 @@ class Record(Frozen):
     userns_reason: str = ""  # why it is not the default; a clause
     uids: tuple[IdMap, ...] = ()  # the maps of that namespace; () is the host's
     gids: tuple[IdMap, ...] = ()
+    # SELinux: USER:ROLE:TYPE:LEVEL of its processes and of its files; "" where it was made without SELinux
+    process_label: str = ""
+    mount_label: str = ""
 
     def wrong(self) -> str:
         if not self.argv or not self.argv[0]:
@@ -94,6 +97,8 @@ class Record(Frozen):
             self.userns not in ("", "host")
         ):
             return "uids, gids: must be the maps of a user namespace"
+        if any(one and one.count(":") < 3 for one in (self.process_label, self.mount_label)):
+            return "process_label, mount_label: must be USER:ROLE:TYPE:LEVEL"
         return "" if 0 <= self.created_ns < _END_OF_TIME else "created_ns: out of range"
 
     @property

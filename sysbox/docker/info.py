@@ -283,6 +283,7 @@ def _security(facts: HostFacts, userns: str) -> list[str]:
     return [
         *(["name=apparmor"] if facts.apparmor else []),
         *(["name=seccomp,profile=default"] if seccomp else []),
+        *(["name=selinux"] if facts.selinux else []),
         *(["name=userns"] if userns == "auto" else []),
         "name=cgroupns",
     ]

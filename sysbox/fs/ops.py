@@ -19,7 +19,7 @@ from sysbox.base import files, tree
 from sysbox.base.errors import KernelError, SpecError
 from sysbox.fs import cgroups, rootfs
 from sysbox.fs.sockets import Socket
-from sysbox.linux import mount, unix
+from sysbox.linux import lsm, mount, unix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Tree:
 
     def __init__(self, root: int, sources: dict[int, int], procfs: int) -> None:
         self.root = root
+        self.options: tuple[tuple[str, str], ...] = ()  # as in `RootPlan`
         self.null = -1
         self.sockets: dict[str, int] = {}  # those to be bound, by path
         self.private: Any = None  # values of secrets: see secretfiles.py, which applies them
@@ -70,6 +71,7 @@ class Tree:
         options = tuple((key, value or None) for key, value in op.options)
         made = mount.new_filesystem(op.fstype, options, op.attributes)
         attach(made, target, op.target)
+        lsm.label_mount(self._procfs, made, op.label)
         posix.close(made)
 
     def bind(self, op: rootfs.Bind) -> None:
@@ -329,9 +331,8 @@ class Tree:
         """
         if self._empty >= 0:
             return mount.clone_tree("", recursive=False, dirfd=self._empty)
-        self._empty = mount.new_filesystem(
-            "tmpfs", (("size", "4k"), ("nr_inodes", "1")), mount.MOUNT_ATTR_RDONLY
-        )
+        options = (("size", "4k"), ("nr_inodes", "1"), *self.options)
+        self._empty = mount.new_filesystem("tmpfs", options, mount.MOUNT_ATTR_RDONLY)
         return posix.dup(self._empty)
 
 

@@ -51,6 +51,7 @@ class Filesystem(Frozen):
     options: tuple[tuple[str, str], ...] = ()
     attributes: int = 0
     ordinary: bool = False
+    label: str = ""  # of its root directory, where it takes no option for it
 
     def describe(self) -> str:
         return f"mount {self.fstype} on {self.target}{_shown(self.attributes, self.options)}"
@@ -176,6 +177,9 @@ class RootPlan(Frozen):
     sockets: tuple[str, ...] = ()  # paths of those of its supervisor
     # with a user namespace: applied with the host's rights to a tree beside the root, before `operations`
     outside: tuple[Operation, ...] = ()
+    options: tuple[
+        tuple[str, str], ...
+    ] = ()  # of its file systems: the SELinux label of their files
 
     def marks(self) -> tuple[str, ...]:
         """The files that tell whether the container's volumes are new."""

@@ -52,7 +52,7 @@ def put(tree: ops.Tree, op: PrivateFiles) -> None:
     """Mount the files. Raises KernelError, SpecError, naming the target."""
     values: dict[str, bytes] = tree.private.files
     size = sum(len(values[one.key]) // _BLOCK + 1 for one in op.files) * _BLOCK
-    made = mount.new_filesystem("tmpfs", (("mode", "755"), ("size", str(size))), _FLAGS)
+    made = _new(tree, size)
     posix.mkdir(_HERE, 0o755, dir_fd=made)
     elsewhere: list[tuple[str, str]] = []
     for number, one in enumerate(op.files):
@@ -78,7 +78,7 @@ def put_credentials(tree: ops.Tree, op: Credentials) -> None:
     """Mount the credentials. Raises KernelError, SpecError, naming the target."""
     private: Private = tree.private
     size = sum(len(one) // _BLOCK + 1 for one in private.credentials.values()) * _BLOCK or _BLOCK
-    made = mount.new_filesystem("tmpfs", (("mode", "755"), ("size", str(size))), _FLAGS)
+    made = _new(tree, size)
     posix.mkdir(_HERE, 0o500, dir_fd=made)
     directory = posix.open(_HERE, _DIRECTORY, dir_fd=made)
     for name, value in private.credentials.items():
@@ -90,6 +90,12 @@ def put_credentials(tree: ops.Tree, op: Credentials) -> None:
     posix.close(made)
     ops.attach(copy, tree.ordinary(op.target), op.target)
     posix.close(copy)
+
+
+def _new(tree: ops.Tree, size: int) -> int:
+    """A detached tmpfs of at most `size` bytes."""
+    options = (("mode", "755"), ("size", str(size)), *tree.options)
+    return mount.new_filesystem("tmpfs", options, _FLAGS)
 
 
 def _write(top: int, name: str, one: PrivateFile, value: bytes) -> None:

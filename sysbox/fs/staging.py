@@ -36,14 +36,14 @@ _ROOT, _MADE = "root", "made"
 _ST_RDONLY = 1  # statvfs(3)
 
 
-def enter(directory: str) -> None:
+def enter(directory: str, options: tuple[tuple[str, str], ...] = ()) -> None:
     """Mount the tmpfs on the container's `directory`/merged, and change to it. Raises KernelError.
 
     Its mount namespace is the caller's own, and receives no mounts from others' any more.
     """
     target = f"{directory}/merged"
     try:
-        _sys.mount("tmpfs", target, "tmpfs", 0, "mode=755,size=1m")
+        _sys.mount("tmpfs", target, "tmpfs", 0, f"mode=755,size=1m{mount.text_of(options)}")
         posix.chdir(target)
     except OSError as error:
         raise KernelError.of("mount a tmpfs on", target, error) from None
@@ -71,7 +71,9 @@ def build(
     map_own(plan.operations, copies, top, find_user)
     posix.close(top)
     made = posix.open(_MADE, _DIRECTORY)
-    ops.Tree(made, {}, mount.open_procfs()).apply(plan.outside)
+    tree = ops.Tree(made, {}, mount.open_procfs())
+    tree.options = plan.options
+    tree.apply(plan.outside)
     posix.close(made)
     for index, one in enumerate(plan.operations):
         if not isinstance(one, Bind) or one.made:

@@ -13,6 +13,7 @@ from sysbox.base.errors import FormatError, KernelError, NotFound
 from sysbox.base.files import is_directory, make_private, read_file, remove_tree, write_file
 from sysbox.base.paths import VOLUMES
 from sysbox.container.identity import is_id
+from sysbox.linux import lsm
 from sysbox.parse.common import check_name
 
 TYPE_CHECKING = False
@@ -57,6 +58,10 @@ def ensure(
             posix.mkdir(path, 0o755)
             if options and (options.uid >= 0 or options.gid >= 0):
                 _give(path, options)
+            if lsm.has_selinux():
+                from sysbox.fs import relabel  # few hosts have it
+
+                relabel.new_volume(path)
         except FileExistsError:
             pass
         except OSError as error:

@@ -18,6 +18,7 @@ import posix
 
 from sysbox.base.errors import FormatError, KernelError
 from sysbox.base.tree import open_entry
+from sysbox.fs import policy_contexts
 from sysbox.image import sparse, tar
 from sysbox.image.layertree import ACL, Tree, set_attribute
 from sysbox.image.tar import Header, LayerLimits, shown
@@ -53,6 +54,7 @@ def unpack(
     `layertree.settle`, the lowest first. Raises FormatError for a malformed or hostile archive, KernelError
     for a full disk and the like; the caller then removes the directory, which holds a part.
     """
+    policy_contexts.label_layer(root)
     umask = posix.umask(0)
     tree = Tree(root, lower, implied)
     try:

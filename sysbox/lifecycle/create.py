@@ -53,7 +53,17 @@ def _create(
     with Store().hold():
         # until the record is written, the image could be removed: from then on it is in use
         image, spec = prepare(spec)
-        return of_draft(_draft(spec, image, container_id), before, notices)
+        return from_draft(_draft(spec, image, container_id), before, notices)
+
+
+def from_draft(record: Record, before: Callable[[], None], notices: Notices) -> tuple[Record, Plan]:
+    """As `of_draft`, of a record without labels: on a host with SELinux it gets them."""
+    if not probe().selinux and not record.spec.security.label:
+        return of_draft(record, before, notices)
+    from sysbox.run import labels  # few hosts have SELinux
+
+    with labels.Labelled(record) as labelled:
+        return of_draft(labelled, before, notices)
 
 
 def of_draft(record: Record, before: Callable[[], None], notices: Notices) -> tuple[Record, Plan]:
@@ -112,6 +122,10 @@ def describe(spec: ContainerSpec) -> str:
         spec = pod_members.planned(spec)
     image, spec = prepare(spec)
     record = user_namespace.resolve(_draft(spec, image), lease=False)
+    if probe().selinux or spec.security.label:
+        from sysbox.run import labels  # few hosts have SELinux
+
+        record = labels.decided(record, lease=False)
     plan = planning.plan_of(record, probe())
     return f"{plan.describe()}\n{user_namespace.describe(record)}\n{_log(spec.logging)}"
 

@@ -10,7 +10,7 @@ from sysbox import scope
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.base.files import is_directory, stale_files, unlink
 from sysbox.base.paths import CONTAINERS, NETWORK, NETWORKS, RUN, SECRETS, STATE
-from sysbox.container import id_ranges, pods, store
+from sysbox.container import id_ranges, levels, pods, store
 from sysbox.container.locks import Lock
 from sysbox.container.names import owns_name, release_name, taken_names
 from sysbox.container.status import has_scope
@@ -219,6 +219,18 @@ def _ids() -> Iterator[str]:
             yield f"leased the ids of {record.name} again"
 
 
+def _levels() -> Iterator[str]:
+    """Categories of SELinux; without it there are none."""
+    for container_id in levels.reclaim():
+        yield f"released the SELinux level of {container_id[:12]}"
+    if probe().selinux:
+        from sysbox.run import labels
+
+        for record in store.all_records():
+            if labels.restore(record):
+                yield f"leased the SELinux level of {record.name} again"
+
+
 def _port_rules() -> Iterator[str]:
     for container_id in firewall.reclaim(_is_up):
         yield f"removed the port rules of {container_id[:12]}"
@@ -358,6 +370,7 @@ _STEPS: tuple[tuple[str, Callable[[], Iterable[str]]], ...] = (
     ("addresses", _network),
     ("port rules", _port_rules),
     ("ranges of ids", _ids),
+    ("levels of SELinux", _levels),
     ("unit files", _services),
     ("images", _images),
     ("files", _files),

@@ -15,6 +15,7 @@ from sysbox.linux import _sys, mount
 SELINUX = "selinux"
 APPARMOR = "apparmor"
 SELINUXFS = "/sys/fs/selinux"
+FILE_LABEL = "security.selinux"  # the extended attribute
 _LIST = "/sys/kernel/security/lsm"
 _APPARMOR = "/sys/module/apparmor/parameters/enabled"
 _MAX = 4096  # bytes: more than any of these files has
@@ -56,6 +57,32 @@ def is_known(label: str) -> bool:
     except OSError as error:
         return error.errno != _errno.EINVAL
     return True
+
+
+def allows(source: str, target: str, kind: str, permission: str) -> bool:
+    """Whether the loaded policy lets processes of a label do this to what has another, of a class of objects.
+
+    Where the policy does not tell, as for a label that it lacks, it does not. selinuxfs: access, class/.
+    """
+    place = f"{SELINUXFS}/class/{kind}"
+    index, bit = _read(f"{place}/index"), _read(f"{place}/perms/{permission}")
+    if not index or not bit:
+        return False
+    try:
+        fd = posix.open(f"{SELINUXFS}/access", posix.O_RDWR | posix.O_CLOEXEC)
+        try:
+            posix.write(fd, f"{source} {target} {index}".encode())
+            allowed = int(posix.read(fd, _MAX).split()[0], 16)
+        finally:
+            posix.close(fd)
+    except (OSError, ValueError, IndexError):
+        return False
+    return bool(allowed & (1 << (int(bit) - 1)))
+
+
+def own_label() -> str:
+    """The SELinux label of this process; "" without SELinux."""
+    return _read("/proc/self/attr/current").strip("\0")
 
 
 def has_apparmor() -> bool:
@@ -102,6 +129,53 @@ def write(fd: int, label: str) -> None:
         posix.write(fd, label.encode("utf-8", "surrogateescape") or b"\n")
     except OSError as error:
         raise KernelError.of("set the label", label, error) from None
+
+
+class Sockets:
+    """A context in which this thread makes sockets with a label; "" changes nothing. Raises KernelError."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+
+    def __enter__(self) -> None:
+        self._write(self._label)
+
+    def __exit__(self, *_: object) -> None:
+        self._write("")
+
+    def _write(self, label: str) -> None:
+        if not self._label:
+            return
+        procfs = mount.open_procfs()
+        try:
+            fd = open_attribute(procfs, "sockcreate")
+            try:
+                write(fd, label)
+            finally:
+                posix.close(fd)
+        finally:
+            posix.close(procfs)
+
+
+def set_file_label(file: int | str, label: str) -> None:
+    """Give a file its SELinux label: an open one, or a path. Raises KernelError."""
+    try:
+        posix.setxattr(file, FILE_LABEL, label.encode("utf-8", "surrogateescape") + b"\0")
+    except OSError as error:
+        raise KernelError.of("set the label of", str(file), error) from None
+
+
+def label_mount(procfs: int, mount_fd: int, label: str) -> None:
+    """Label the root directory of a mount that takes no option for it; "" leaves it as it is.
+
+    `procfs` is the host's. Raises KernelError.
+    """
+    if label:
+        fd = mount.reopen(procfs, mount_fd, posix.O_RDONLY)
+        try:
+            set_file_label(fd, label)
+        finally:
+            posix.close(fd)
 
 
 def _read(path: str) -> str:

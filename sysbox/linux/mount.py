@@ -111,6 +111,11 @@ def _explanation(context: int) -> str:
     return "; ".join(lines)
 
 
+def text_of(options: tuple[tuple[str, str], ...]) -> str:
+    """Options after others, as mount(2) wants them: a label has commas, and needs quotes."""
+    return "".join(f',{name}="{value}"' for name, value in options)
+
+
 def clone_tree(path: str, *, recursive: bool, dirfd: int = AT_FDCWD, follow: bool = True) -> int:
     """A descriptor of a detached bind mount of `path` below `dirfd` ("" is `dirfd` itself).
 

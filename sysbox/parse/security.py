@@ -60,6 +60,14 @@ _SECURITY_OPTS = (
     "no-new-privileges", "seccomp=", "label=", "mask=", "unmask=", "proc-opts=", "systempaths=", "apparmor=",
     "landlock=",
 )  # fmt: skip
+# parts of an SELinux label -> an example
+_LABEL_PARTS = {
+    "user": "as in user:system_u",
+    "role": "as in role:system_r",
+    "type": "as in type:container_t",
+    "level": "as in level:s0:c1,c2",
+    "filetype": "as in filetype:container_file_t",
+}
 # proc(5), "Mount options"
 _HIDEPID = ("0", "1", "2", "4", "off", "noaccess", "invisible", "ptraceable")
 _LONGEST_PROFILE = 1024  # characters: what is written to the kernel fits into a page
@@ -80,7 +88,7 @@ def parse_security_opts(texts: Iterable[str], flag: str) -> Security:
         elif key == "seccomp" and value:
             security = security.replace(seccomp=parse_profile(value, flag, text))
         elif key == "label" and value:
-            security = security.replace(label=(*security.label, value))
+            security = security.replace(label=(*security.label, _label(value, flag, text)))
         elif key == "mask" and value:
             security = security.replace(mask=security.mask + _masked(value, flag, text))
         elif key == "unmask" and value:
@@ -104,6 +112,24 @@ def _profile(value: str, flag: str, text: str) -> str:
         bad(
             flag, text, "not the name of a profile", "unconfined, or a name that aa-status(8) shows"
         )
+    return value
+
+
+def _label(value: str, flag: str, text: str) -> str:
+    """disable, nested, or a part of a label: KEY:VALUE."""
+    if value in ("disable", "nested"):
+        return value
+    key, colon, part = value.partition(":")
+    if key not in _LABEL_PARTS:
+        bad(
+            flag,
+            text,
+            "no such option of a label",
+            suggest(key, ("disable", "nested", *_LABEL_PARTS)),
+        )
+    allowed = NAME | {"."} | ({":", ","} if key == "level" else set())
+    if not colon or not part or not allowed.issuperset(part):
+        bad(flag, text, f"'{part}' is no {key} of a label", _LABEL_PARTS[key])
     return value
 
 

@@ -93,7 +93,7 @@ def _prepare(inherited: Inherited, given: set[int], root: tuple[int, int]) -> di
     copies = sources.clone(inherited.plan.root.operations)
     # from here on the host sees none of the mounts
     _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)
-    staging.enter(inherited.plan.root.directory)
+    staging.enter(inherited.plan.root.directory, inherited.plan.root.options)
     return copies
 
 

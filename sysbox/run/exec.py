@@ -39,6 +39,7 @@ from sysbox.run.process import (
     fork_inside,
     keep_groups,
     resolve_user,
+    take_label,
 )
 from sysbox.run.stdio import Streams, for_caller
 from sysbox.run.streams import give_streams, new_null, open_null, open_terminal, take_streams
@@ -283,6 +284,7 @@ def _plan(record: Record, spec: ExecSpec, profile: str) -> ProcessPlan:
         hostname=own_hostname(record),
         held=capability.grantable(own_namespace=bool(record.uids)),
         landlock=_landlock(record),
+        label=record.process_label if probe().selinux else "",
     ).replace(apparmor=profile)
 
 
@@ -332,6 +334,7 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
         _change_directory(root, plan.workdir)
         if plan.apparmor:
             apparmor.enter_at_exec(procfs, plan.apparmor)
+        take_label(procfs, plan.label)
         take_streams(stdio, null, entering.owned, who.uid, tty=plan.tty)
         process.close_fds_except({channel.fileno()})
         drop_privileges(plan, who, entering.seccomp, channel, forks=True)

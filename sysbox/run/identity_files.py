@@ -5,11 +5,14 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.errors import Conflict, NotFound
-from sysbox.base.files import write_all
+from sysbox.base.files import write_all, write_file
 from sysbox.base.paths import CONTAINERS
-from sysbox.container import store
+from sysbox.container import identity, store
 from sysbox.container.hostname import hostname_of
+from sysbox.fs.rootfs import Bind
+from sysbox.fs.sources import make_directories
 from sysbox.host import read_text
+from sysbox.linux import lsm
 from sysbox.netns import dns
 from sysbox.netns.network import BRIDGE
 
@@ -24,6 +27,25 @@ if TYPE_CHECKING:
 def full_name(hostname: str, spec: ContainerSpec) -> str:
     """A host name with the domain that was asked for."""
     return f"{hostname}.{spec.domainname}" if spec.domainname else hostname
+
+
+def make(record: Record, plan: Plan) -> None:
+    """Make the files, empty: the child mounts these at once. Raises KernelError."""
+    for name in ("hosts", "hostname", "resolv.conf"):
+        write_file(f"{record.directory}/{name}", b"", 0o644)
+    if plan.root.booted:
+        write_file(f"{record.directory}/boot_id", f"{identity.new_uuid()}\n".encode(), 0o444)
+    if plan.root.options:
+        _label(record, plan)
+
+
+def _label(record: Record, plan: Plan) -> None:
+    """Give what is mounted from the container's own directory its label: on disk it has that of sysbox."""
+    for one in plan.root.operations:
+        if isinstance(one, Bind) and one.source.startswith(f"{record.directory}/"):
+            if one.create:
+                make_directories(one.source)
+            lsm.set_file_label(one.source, record.mount_label)
 
 
 def write(record: Record, plan: Plan, address: str) -> None:
@@ -54,7 +76,7 @@ def write(record: Record, plan: Plan, address: str) -> None:
     hosts = dns.hosts_file(full_name(hostname, record.spec), address, extra, given)
     texts = {"hostname": f"{hostname}\n", "hosts": hosts, "resolv.conf": resolv}
     for name, text in texts.items():
-        # in place: the child has mounted this very file. `_claim` has made it empty: with O_TRUNC ext4 would
+        # in place: the child has mounted this very file. `make` has made it empty: with O_TRUNC ext4 would
         # write it to the disk at once (ext4(5), auto_da_alloc), and its removal might wait for the disk
         fd = posix.open(f"{record.directory}/{name}", posix.O_WRONLY | posix.O_CLOEXEC)
         posix.write(fd, text.encode("utf-8", "surrogateescape"))

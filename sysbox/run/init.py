@@ -28,6 +28,7 @@ from sysbox.run.process import (
     keep_groups,
     resolve_user,
     run_command,
+    take_label,
 )
 from sysbox.run.streams import new_null, open_terminal, pass_sockets, take_streams
 from sysbox.security import environment, sysctls
@@ -117,6 +118,7 @@ def main(
         else:
             tree, operations = _make_root(plan, procfs)
         root = tree.root
+        tree.options = plan.root.options
         if mapped.is_owned(operations):
             tree.user = ids_of_user(root, plan.process.user)
         tree.sockets, tree.private = inherited.sockets, inherited.private
@@ -168,6 +170,7 @@ def main(
         if plan.process.apparmor:
             # before the filter, which may refuse it, and no_new_privs
             apparmor.enter_at_exec(procfs, plan.process.apparmor)
+        take_label(procfs, plan.process.label)
         # a descriptor of the host's must not reach the payload (CVE-2024-21626)
         passed = pass_sockets(plan.process.listening, channel)
         process.close_fds_except({channel.fileno(), *passed})

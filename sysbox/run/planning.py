@@ -13,7 +13,7 @@ from sysbox.container.status import read_status
 from sysbox.embedded import caller_root
 from sysbox.fs import volumes
 from sysbox.fs.rootfs import Bind
-from sysbox.host import read_text
+from sysbox.host import probe, read_text
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import capability, timens, userns
 from sysbox.netns.topology import DEFAULT_NETWORK, network_of
@@ -79,6 +79,18 @@ def with_ids_of_its_own(record: Record) -> Record:
         store.save(record)
         unlink(old)
     return record
+
+
+def with_labels(record: Record) -> Record:
+    """The record; with SELinux labels, and saved, where it was made without SELinux and there is one by now.
+
+    The caller holds the container's lock. Raises SpecError, Conflict, KernelError.
+    """
+    if not probe().selinux and not record.spec.security.label:
+        return record
+    from sysbox.run import labels  # few hosts have SELinux
+
+    return labels.current(record)
 
 
 def surroundings_of(record: Record, facts: HostFacts) -> Surroundings:
@@ -148,6 +160,10 @@ def before_fork(record: Record, plan: Plan) -> Private | None:
     if plan.process.apparmor:
         apparmor.ensure(plan.process.apparmor)
     spec = record.spec
+    if plan.root.options and any({"z", "Z"} & {*one.options} for one in spec.mounts):
+        from sysbox.fs import relabel  # few hosts have SELinux
+
+        relabel.volumes(record, plan.root.operations, fully=store.final(record.id) is None)
     if not spec.secrets and not spec.credentials:
         return None
     from sysbox.container import secrets  # few containers need it

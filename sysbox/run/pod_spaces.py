@@ -50,6 +50,7 @@ class Spaces(Frozen):
     domainname: str = ""
     sysctls: tuple[tuple[str, str], ...] = ()
     shm_size: int = 0  # bytes; 0 is no shared memory
+    options: tuple[tuple[str, str], ...] = ()  # of that: its SELinux label
 
 
 class Parked:
@@ -104,7 +105,8 @@ class Parked:
             if spaces.shm_size:
                 path = f"{spaces.directory}/{SHM}"
                 make_private(path)
-                _mount("tmpfs", path, "tmpfs", _QUIET, f"mode=1777,size={spaces.shm_size}")
+                options = f"mode=1777,size={spaces.shm_size}{mount.text_of(spaces.options)}"
+                _mount("tmpfs", path, "tmpfs", _QUIET, options)
 
         _on_host(work)
 

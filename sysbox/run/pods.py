@@ -11,6 +11,7 @@ from sysbox.base.files import remove_tree, write_file
 from sysbox.base.undo import Undo
 from sysbox.container import pods, store
 from sysbox.container.pods import PodRun
+from sysbox.host import probe
 from sysbox.linux import process, userns
 from sysbox.netns import dns, firewall, links, members, port_filter, topology
 from sysbox.netns import names as name_files
@@ -104,6 +105,10 @@ def spaces_of(pod: Pod, plan: NetPlan) -> Spaces:
 def _made(pod: Pod, undo: Undo) -> PodRun:
     plan = net_plan(pod)
     spaces = spaces_of(pod, plan)
+    if spaces.shm_size and probe().selinux:
+        from sysbox.run import labels  # few hosts have SELinux
+
+        spaces = spaces.replace(options=labels.of_pod(pod))
     with Parked(spaces) as parked, Bus.connect() as bus:
         place = None
         if any(one.dns for one in plan.attachments):

@@ -16,7 +16,7 @@ import fcntl
 import posix
 
 from sysbox.base.errors import FAILED, NOT_EXECUTABLE, NOT_FOUND, KernelError, StartError
-from sysbox.linux import _sys, capability, keyring, mount, namespace, process, seccomp, userns
+from sysbox.linux import _sys, capability, keyring, lsm, mount, namespace, process, seccomp, userns
 from sysbox.run.handshake import BORN, LISTENING, STARTING, WAITING, Channel
 from sysbox.security import environment, identity
 
@@ -197,6 +197,24 @@ def _confine(domain: Domain) -> None:
     root = mount.open_root()
     landlock.confine(root, domain)
     posix.close(root)
+
+
+def take_label(procfs: int, label: str) -> None:
+    """Have execve(2) give the process its SELinux label, and its session keyring the same; "" does nothing.
+
+    `procfs` is the host's. Before the filter is loaded, which could refuse it; a fork keeps both. Raises
+    StartError.
+    """
+    if not label:
+        return
+    try:
+        for name in ("keycreate", "exec"):
+            fd = lsm.open_attribute(procfs, name)
+            lsm.write(fd, label)
+            posix.close(fd)
+    except KernelError as error:
+        hint = "the policy must let sysbox start processes with it: `make install-selinux`"
+        raise StartError(error.message, phase="process", hint=hint) from None
 
 
 def keep_groups(plan: ProcessPlan) -> None:

@@ -15,7 +15,7 @@ from sysbox.base.errors import KernelError, SysboxError
 from sysbox.base.files import write_file
 from sysbox.base.frozen import Frozen
 from sysbox.base.undo import Undo
-from sysbox.container import events, identity, log_options, store
+from sysbox.container import events, log_options, store
 from sysbox.container.store import Runtime
 from sysbox.host import probe
 from sysbox.linux import cgroup, process, userns
@@ -23,7 +23,7 @@ from sysbox.linux.freezer import thaw_file
 from sysbox.netns import links, topology
 from sysbox.run import identity_files, parent, supervisor
 from sysbox.run.init import Inherited
-from sysbox.run.planning import before_fork, plan_of, with_ids_of_its_own
+from sysbox.run.planning import before_fork, plan_of, with_ids_of_its_own, with_labels
 from sysbox.security import seccomp
 from sysbox.units import journal, names
 from sysbox.units.bus import Bus
@@ -105,7 +105,7 @@ def bring_up(
     facts = probe()
     with RecordedFailure(record):
         if plan is None:
-            record = with_ids_of_its_own(record)
+            record = with_labels(with_ids_of_its_own(record))
             plan = plan_of(record, facts, service)
         filtered = seccomp.filter_for(record.spec.security, plan.process.capabilities.bounding)
         private = before_fork(record, plan)
@@ -140,7 +140,7 @@ def _inherited(plan: Plan, streams: Streams, **more: Any) -> Inherited:
         plan=plan,
         stdio=(streams.child[0], streams.child[1], streams.child[2]),
         owned=tuple(streams.owned),
-        sockets=streams.open_sockets(plan.root.sockets),
+        sockets=streams.open_sockets(plan.root.sockets, plan.process.label),
         **more,
     )
 
@@ -265,11 +265,7 @@ def _claim(record: Record, plan: Plan) -> Runtime:
         cgroup=names.in_slice(plan.scope.slice, plan.scope.unit),
     )
     store.write_runtime(record, runtime)
-    for name in ("hosts", "hostname", "resolv.conf"):
-        # the child mounts these at once; this process fills them meanwhile
-        write_file(f"{record.directory}/{name}", b"", 0o644)
-    if plan.root.booted:
-        write_file(f"{record.directory}/boot_id", f"{identity.new_uuid()}\n".encode(), 0o444)
+    identity_files.make(record, plan)
     return runtime
 
 

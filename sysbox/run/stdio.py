@@ -17,6 +17,7 @@ import _stat
 import posix
 
 from sysbox.fs.sockets import NOTIFY
+from sysbox.linux import lsm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,15 +63,18 @@ class Streams:
         for fd in self.sockets.values():
             posix.close(fd)
 
-    def open_sockets(self, paths: Iterable[str]) -> dict[str, int]:
-        """Make the sockets that the child binds to these paths, and return them. Raises OSError.
+    def open_sockets(self, paths: Iterable[str], label: str = "") -> dict[str, int]:
+        """Make the sockets that the child binds to these paths, and return them. Raises OSError, KernelError.
+
+        `label` is the SELinux label of the container's processes: no other container may send to them.
 
         They are made here, so that their queues are as long as the host's setting says, which each network
         namespace has for itself (net.unix.max_dgram_qlen).
         """
         flags = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC
         for path in paths:
-            made = _socket.socket(_socket.AF_UNIX, flags)
+            with lsm.Sockets(label):
+                made = _socket.socket(_socket.AF_UNIX, flags)
             if path == NOTIFY:
                 # who has sent a message decides whether it is heard
                 made.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)

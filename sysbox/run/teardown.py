@@ -97,6 +97,10 @@ def discard(record: Record) -> None:
 
         # while the record is there: `gc` frees what belongs to none
         id_ranges.release(record.id)
+    if record.mount_label:
+        from sysbox.container import levels  # few hosts have SELinux
+
+        levels.release(record.id)
     store.discard(record.id)
     if record.spec.pod:
         from sysbox.container import pods

@@ -15,8 +15,9 @@ ROWS = {
           units.scopeplan units.resolverplan units.serviceplan units.quadlet
           fs.mountoptions fs.notify fs.private fs.rootfs fs.sockets netns.topology
           netns.rules netns.rules_iptables netns.rules_nft netns.ways""",
-    5: """conf units.bus fs.mapped container.clocks container.health container.records container.locks
-          container.systemd_mode container.systemd_plan container.process_plan container.id_ranges""",
+    5: """conf units.bus fs.labelled fs.mapped fs.policy_contexts container.clocks container.health
+          container.records container.locks container.systemd_mode container.systemd_plan
+          container.process_plan container.id_ranges container.levels""",
     6: "plan lifecycle.update_plan",
     7: """units units.cgroup fs fs.drivers netns image image.formats image.registry image.trust
           container.names container.store""",

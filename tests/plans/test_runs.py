@@ -3,7 +3,8 @@
 Each file in runs/ has its purpose in the first line, behind #. Then lines of these kinds:
 
     $ run ...            the command line; the image is always `box`
-    host: v2 cpus=0-3    the layout of the cgroups (v1 is the default), and what else is known of the host
+    host: v2 cpus=0-3    the layout of the cgroups (v1 is the default), and what else is known of the host;
+                         with `selinux=yes` the container's leased level is s0:c1,c2
     image: user=app cmd=/bin/server env=A=1    of the image's configuration; by default it has cmd=/bin/sh;
                          `usr_bind` is the flag of the image `host`
     around: hostname=x volume:/data=/v join:pid=/proc/7/ns/pid no_time=why    what is found on the host;
@@ -32,11 +33,13 @@ from sysbox.base.paths import LIBEXEC
 from sysbox.cli.parse import hot
 from sysbox.cli.request import spec as request
 from sysbox.cli.table.verbs import VERBS
+from sysbox.container import systemd_mode
 from sysbox.container.records import Record
 from sysbox.image.model import Image, ImageConfig
 from sysbox.image.resolved import resolve
 from sysbox.linux.userns import IdMap
 from sysbox.plan import Surroundings, make_plan
+from sysbox.security import labels
 
 ID = "0123456789abcdef" * 4
 EVERYTHING = (1 << 41) - 1
@@ -84,6 +87,9 @@ class Case:
             id="sha256:" + "a" * 64, manifest="", config=self._config(), usr_bind="usr_bind" in self.image
         )  # fmt: skip
         resolved = resolve(spec, image)
+        argv = resolved.entrypoint + resolved.command
+        init = labels.INIT_TYPE if systemd_mode.applies(spec, argv) else ""
+        found = labels.decide(spec, labels.Contexts(), "s0:c1,c2", init_type=init)
         record = Record(
             id=ID,
             name=spec.name or "brave_otter",
@@ -91,7 +97,9 @@ class Case:
             spec=spec,
             image_id="sha256:" + "a" * 64,
             image_name=spec.image,
-            argv=resolved.entrypoint + resolved.command,
+            argv=argv,
+            process_label=found.process,
+            mount_label=found.mount,
             resolved=resolved.replace(layers=("l1", "l2")),
         )
         host = facts(next((one for one in self.host if "=" not in one), "v1"))

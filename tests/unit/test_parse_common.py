@@ -235,14 +235,15 @@ def test_security_opts() -> None:
             "no-new-privileges",
             "seccomp=unconfined",
             "label=type:a_t",
-            "label:level:s0",
+            "label:level:s0:c1,c2",
+            "label=disable",
             "unmask=/a:/b",
         ],
         FLAG,
     )
     assert security.no_new_privileges
     assert security.seccomp == "unconfined"
-    assert security.label == ("type:a_t", "level:s0")
+    assert security.label == ("type:a_t", "level:s0:c1,c2", "disable")
     assert security.unmask == ("/a", "/b")
     covers = parse_security_opts(
         [
@@ -317,7 +318,9 @@ def test_a_profile_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
              "no-new-privileges=maybe", "bogus", "mask", "mask=", "mask=a",
              "mask=/", "mask=/sys/", "mask=/a::/b", "mask=/a/./b", "mask=/\0", "unmask=a", "unmask=/[",
              "unmask=", "proc-opts=", "proc-opts=ro", "proc-opts=hidepid=3", "proc-opts=gid=-1",
-             "proc-opts=hidepid=2,", "systempaths=x", "landlock", "landlock=", "landlock=yes"],
+             "proc-opts=hidepid=2,", "systempaths=x", "landlock", "landlock=", "landlock=yes", "label=bogus",
+             "label=type", "label=type:", "label=type:a:b", "label=level:s0 c1", "label=disable:x",
+             "label=file:t"],
 )  # fmt: skip
 def test_security_opts_refused(text: str) -> None:
     with pytest.raises(SpecError):

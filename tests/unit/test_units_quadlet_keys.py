@@ -60,13 +60,18 @@ def test_a_directory_beside_the_file_is_waited_for(tmp_path: Path) -> None:
          "--security-opt=no-new-privileges --security-opt=seccomp={}/s.json"),
         ("Mask=/a\nUnmask=ALL\nAppArmor=my",
          "--security-opt=mask=/a --security-opt=unmask=ALL --security-opt=apparmor=my"),
-        ("SecurityLabelDisable=true\nVolatileTmp=yes", "--tmpfs=/tmp:rw,size=512M,mode=1777"),
+        ("SecurityLabelDisable=true\nSecurityLabelNested=no\nVolatileTmp=yes",
+         "--security-opt=label=disable --tmpfs=/tmp:rw,size=512M,mode=1777"),
+        ("SecurityLabelNested=yes\nSecurityLabelType=a_t\nSecurityLabelLevel=s0:c1,c2",
+         "--security-opt=label=nested --security-opt=label=type:a_t --security-opt=label=level:s0:c1,c2"),
+        ("SecurityLabelFileType=b_t", "--security-opt=label=filetype:b_t"),
         ("EnvironmentHost=yes\nHealthCmd=a\nHealthStartupCmd=b",
          "--health-cmd=a --health-startup-cmd=b --env-host"),
         ("HealthLogDestination=local\nHealthMaxLogCount=9",
          "--health-log-destination=local --health-max-log-count=9"),
     ],
-    ids=["keep-id", "auto", "manual", "seccomp", "covers", "no-label", "startup", "log"],
+    ids=["keep-id", "auto", "manual", "seccomp", "covers", "no-label", "labels",
+         "file-type", "startup", "log"],
 )  # fmt: skip
 def test_keys_of_a_container(tmp_path: Path, text: str, made: str) -> None:
     found = words(tmp_path, f"{IMAGE}{text}\n")
@@ -82,8 +87,6 @@ def test_keys_of_a_container(tmp_path: Path, text: str, made: str) -> None:
          ":3: RemapUsers=: cannot be set together with UserNS="),
         (f"{IMAGE}RemapUsers=some", "container",
          ":3: RemapUsers=: 'some' is unknown: manual, auto or keep-id"),
-        (f"{IMAGE}SecurityLabelType=t", "container",
-         ":3: SecurityLabelType=: SELinux labels are not there yet"),
         (f"{IMAGE}GlobalArgs=--root=/x", "container", ":3: GlobalArgs=: --root cannot be honoured"),
         (f"{IMAGE}Notify=healthy\n[Service]\nType=oneshot", "container",
          ":3: Notify=: a service of Type=oneshot"),
@@ -92,7 +95,7 @@ def test_keys_of_a_container(tmp_path: Path, text: str, made: str) -> None:
          ":4: Volume=: a build mounts"),
     ],
     ids=[
-        "driver", "remap", "both", "remap-kind", "label", "global", "job", "no-limit",
+        "driver", "remap", "both", "remap-kind", "global", "job", "no-limit",
         "build-volume",
     ],
 )  # fmt: skip

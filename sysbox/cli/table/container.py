@@ -242,7 +242,8 @@ def _isolation() -> tuple[Option, ...]:
             "--security-opt", "OPTION",
             "no-new-privileges, seccomp=, apparmor=, landlock=, mask=, unmask=, proc-opts=, systempaths="
             ", label=",
-            choices="apparmor= label= landlock=on mask= no-new-privileges proc-opts= seccomp= "
+            choices="apparmor= label=disable label=filetype: label=level: label=nested label=role: "
+            "label=type: label=user: landlock=on mask= no-new-privileges proc-opts= seccomp= "
             "seccomp=record: systempaths=unconfined unmask=",
         ),
         many("--sysctl", "KEY=VALUE", "Set a kernel parameter of the container's namespaces"),

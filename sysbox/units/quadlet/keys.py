@@ -127,10 +127,10 @@ CONTAINER = (
     *_read(WORDS, "AddDevice EnvironmentFile"),
     *_read(BOOL, "HttpProxy ReadOnlyTmpfs StartWithPod VolatileTmp"),
     *_read(ONE, """
-        AppArmor SeccompProfile SecurityLabelFileType SecurityLabelLevel SecurityLabelNested SecurityLabelType
+        AppArmor SeccompProfile SecurityLabelFileType SecurityLabelLevel SecurityLabelType
     """),
     *_read(WORDS, "Mask Unmask"),
-    *_read(BOOL, "NoNewPrivileges SecurityLabelDisable"),
+    *_read(BOOL, "NoNewPrivileges SecurityLabelDisable SecurityLabelNested"),
     *_read(ONE, "RemapUidSize RemapUsers"),
     *_read(ALL, "RemapGid RemapUid"),
 )  # fmt: skip

@@ -6,11 +6,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.units.quadlet.conversion import Conversion
 
-_LABELS = ("Type", "Level", "FileType", "Nested")
+_LABELS = ("Type", "Level", "FileType")  # the rest of the key -> its value is a part of the label
 
 
 def convert(made: Conversion) -> None:
-    """Add the words. Raises FormatError for a label that sysbox does not apply."""
+    """Add the words."""
     section = made.section
     options = []
     if "NoNewPrivileges" in section:
@@ -23,8 +23,9 @@ def convert(made: Conversion) -> None:
     if section.one("AppArmor"):
         options.append(f"apparmor={section.one('AppArmor')}")
     made.words += [f"--security-opt={one}" for one in options]
-    # SecurityLabelDisable= asks for what is the case
-    section.is_true("SecurityLabelDisable")
+    for name in ("Disable", "Nested"):
+        if section.is_true(f"SecurityLabel{name}"):
+            made.words.append(f"--security-opt=label={name.lower()}")
     for name in _LABELS:
-        if section.one(f"SecurityLabel{name}") not in ("", "no", "false", "0"):
-            raise section.wrong(f"SecurityLabel{name}", "SELinux labels are not there yet")
+        if value := section.one(f"SecurityLabel{name}"):
+            made.words.append(f"--security-opt=label={name.lower()}:{value}")

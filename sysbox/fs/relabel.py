@@ -1,0 +1,223 @@
+"""Give the files of a volume an SELinux label: what `:z` and `:Z` ask for, and what a new volume gets.
+
+By descriptors: no symbolic link is followed, and nothing on another mount is touched. The top directory gets
+its label last: one that has it has been labelled as a whole. What the host cannot do without is refused, by
+what it is: whichever path leads there, device and inode are the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from sysbox.base import paths
+from sysbox.base.errors import KernelError, SpecError
+from sysbox.base.files import TreeWalk
+from sysbox.fs import policy_contexts
+from sysbox.host import read_text
+from sysbox.linux import lsm, mount
+from sysbox.security import labels
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sysbox.container.records import Record
+    from sysbox.fs.rootfs import Operation
+    from sysbox.spec import Mount
+
+# as container-selinux's users have learnt them, and what sysbox keeps for itself
+SYSTEM = (
+    "/", "/etc", "/var", "/bin", "/boot", "/dev", "/etc/group", "/etc/passwd", "/etc/pki", "/etc/shadow",
+    "/home", "/lib", "/lib32", "/lib64", "/media", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys",
+    "/tmp", "/usr", "/usr/bin", "/usr/lib", "/usr/local", "/usr/share", "/var/lib", "/var/log", "/var/tmp",
+)  # fmt: skip
+_OWN = (paths.CONTAINERS, f"{paths.IMAGES}/layers", paths.SECRETS, paths.VOLUMES)
+_HANDLE = posix.O_PATH | posix.O_CLOEXEC
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
+_SHARED, _PRIVATE = "z", "Z"
+
+
+def asked(one: Mount) -> str:
+    """z, Z or "": what the mount asks for; of both the last counts."""
+    found = [option for option in one.options if option in (_SHARED, _PRIVATE)]
+    return found[-1] if found else ""
+
+
+def check(mounts: Sequence[Mount]) -> None:
+    """Refuse before anything is made what must not be relabelled. Raises SpecError, KernelError."""
+    for one in mounts:
+        if one.kind == "bind" and asked(one):
+            try:
+                top = posix.open(one.source, _HANDLE)
+            except OSError:
+                continue  # it is made at the start, or that tells that it is missing
+            try:
+                _refuse_system(top, one.source, asked(one))
+            finally:
+                posix.close(top)
+
+
+def volumes(record: Record, operations: Sequence[Operation], *, fully: bool) -> None:
+    """Relabel the sources of a container's mounts, as their options ask.
+
+    Without `fully` one whose top has its label already is left as it is. Raises SpecError, KernelError.
+    """
+    from sysbox.fs import rootfs, sources
+
+    binds = {one.target: one for one in operations if isinstance(one, rootfs.Bind)}
+    for one in record.spec.mounts:
+        option = asked(one)
+        if not option or one.target not in binds:
+            continue
+        bind = binds[one.target]
+        if bind.create:
+            sources.make_directories(bind.source)
+        label = record.mount_label
+        if option == _SHARED:
+            label = labels.with_parts(label, {"level": labels.shared_level(label)})
+        apply(bind.source, label, option, fully=fully)
+
+
+def new_volume(path: str) -> None:
+    """Label the directory of a new volume, which every container may be given. Raises KernelError."""
+    label = policy_contexts.read().file
+    if lsm.is_known(label):
+        lsm.set_file_label(path, label)
+
+
+def layer(path: str) -> None:
+    """Give a writable layer that becomes a layer of an image the label of these. Raises KernelError."""
+    if label := policy_contexts.of_layers():
+        top = posix.open(path, _HANDLE)
+        try:
+            _all_of(top, label)
+        except OSError as error:
+            raise KernelError.of("set the SELinux labels of", path, error) from None
+        finally:
+            posix.close(top)
+
+
+def apply(path: str, label: str, option: str = _SHARED, *, fully: bool = True) -> None:
+    """Give the file or directory `path`, and all that is in it, a label. Raises SpecError, KernelError."""
+    try:
+        top = posix.open(path, _HANDLE)
+    except OSError as error:
+        raise KernelError.of("open", path, error) from None
+    try:
+        _refuse_system(top, path, option)
+        if fully or _label_of(top) != label:
+            _all_of(top, label)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EROFS):
+            raise SpecError(
+                f"volume {path}: {option}: its file system keeps no SELinux labels here: {error.strerror}",
+                hint=f"leave out {option}: a mount option of it, context=, may give it the label",
+            ) from None
+        raise KernelError.of("set the SELinux labels of", path, error) from None
+    finally:
+        posix.close(top)
+
+
+def _all_of(top: int, label: str) -> None:
+    try:
+        directory = posix.open(".", _DIRECTORY, dir_fd=top)
+    except NotADirectoryError:
+        _set(top, label)
+        return
+    way = TreeWalk(directory)
+    above: list[list[str]] = []  # names to do, of each directory on the way
+    try:
+        waiting = posix.listdir(way.fd)
+        while waiting or above:
+            if not waiting:
+                way.up()
+                waiting = above.pop()
+                continue
+            if _enters(way, waiting.pop(), label):
+                above.append(waiting)
+                waiting = posix.listdir(way.fd)
+    finally:
+        way.close()
+    _set(top, label)
+
+
+def _enters(way: TreeWalk, name: str, label: str) -> bool:
+    """Label an entry; whether it is a directory, which is now the current one. Raises OSError."""
+    flags = _HANDLE | posix.O_NOFOLLOW
+    try:
+        found = mount.openat2(way.fd, name, flags, 0, mount.RESOLVE_NO_XDEV | mount.RESOLVE_BENEATH)
+    except OSError as error:
+        if error.errno in (*_GONE, errno.EXDEV):
+            return False  # removed since, or another mount
+        raise
+    try:
+        _set(found, label)
+        way.enter(posix.open(".", _DIRECTORY, dir_fd=found))
+    except OSError as error:
+        if error.errno in _GONE:
+            return False  # no directory, or removed since
+        raise
+    finally:
+        posix.close(found)
+    return True
+
+
+def _set(fd: int, label: str) -> None:
+    """Of an O_PATH descriptor, by the path that leads to nothing else. Raises OSError."""
+    if _label_of(fd) != label:
+        posix.setxattr(f"/proc/self/fd/{fd}", lsm.FILE_LABEL, label.encode() + b"\0")
+
+
+def _label_of(fd: int) -> str:
+    try:
+        found = posix.getxattr(f"/proc/self/fd/{fd}", lsm.FILE_LABEL)
+    except OSError:
+        return ""  # it has none
+    return found.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _refuse_system(top: int, path: str, option: str) -> None:
+    """Raise SpecError for what the host needs with its own labels, and for what such a directory is in."""
+    wanted = posix.fstat(top)
+    for one in (*SYSTEM, *_OWN, *_homes()):
+        for place in _way_to(one):
+            try:
+                found = posix.stat(place)
+            except OSError:
+                continue  # this host has none
+            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                what = place if place == one else f"{place}, in which {one} is"
+                raise SpecError(
+                    f"volume {path}: {option} must not relabel {what}: the host needs its labels",
+                    hint=f"mount a directory below it, or leave out {option}",
+                )
+
+
+def _way_to(path: str) -> list[str]:
+    """The path, where it leads, and each directory above, the root too."""
+    try:
+        fd = posix.open(path, _HANDLE)
+    except OSError:
+        return []  # this host has none
+    try:
+        found = posix.readlink(f"/proc/self/fd/{fd}")
+    finally:
+        posix.close(fd)
+    way = [path]
+    while found:
+        way.append(found)
+        found = found.rpartition("/")[0]
+    return [*way, "/"]
+
+
+def _homes() -> list[str]:
+    """The home directories of the caller, and of who became root by sudo(8)."""
+    found = [posix.environ.get(b"HOME", b"").decode("utf-8", "surrogateescape")]
+    uid = posix.environ.get(b"SUDO_UID", b"").decode("ascii", "replace")
+    for line in read_text("/etc/passwd").splitlines() if uid else ():
+        words = line.split(":")
+        if len(words) > 5 and words[2] == uid:
+            found.append(words[5])
+    return [one for one in found if one.startswith("/")]
