@@ -52,11 +52,11 @@ reference_container() {
         die "the policy has no types for containers: install container-selinux, or on Debian selinux-policy-src"
     tar -xf "${sources[0]}" -C "$build" --wildcards --strip-components=4 '*/policy/modules/services/container.[tf][ec]'
     sed -i 's/\bcontainer_runtime_t\b/container_var_run_t/g' "$build"/container.{te,fc}
-    cp contrib/selinux/sysbox_types.te "$build"
+    cp contrib/selinux/sysbox_types.te contrib/selinux/sysbox_ranges.cil "$build"
 }
 
 install() {
-    local modules=(sysbox.pp) regular
+    local modules=(sysbox.pp) ranges=() regular
     [[ -e $makefile ]] ||
         die "$makefile is missing: install selinux-policy-dev (Debian) or selinux-policy-devel (Fedora)"
     build=$(mktemp -d)
@@ -67,11 +67,14 @@ install() {
     if loaded sysbox_types || ! has_type container_runtime_exec_t; then
         reference_container
         modules=(container.pp sysbox_types.pp sysbox.pp)
+        ranges=(sysbox_ranges.cil)
     fi
     make -C "$build" --no-print-directory -f "$makefile" NAME="$type" "${modules[@]}" >"$build/log" 2>&1 ||
         { cat "$build/log" >&2; die "the policy module cannot be compiled, for the reason above"; }
+    modules+=("${ranges[@]}")
     call_semodule --install "${modules[@]/#/"$build"/}"
     relabel
+    modules=("${modules[@]%.cil}")
     say "loaded ${modules[*]%.pp} into the policy \"$type\""
 }
 
@@ -80,6 +83,7 @@ uninstall() {
     loaded sysbox && modules+=(--remove sysbox)
     # with it came that of the reference policy
     loaded sysbox_types && modules+=(--remove sysbox_types --remove container)
+    loaded sysbox_ranges && modules+=(--remove sysbox_ranges)
     ((${#modules[@]})) || die "the policy \"$type\" has no module of sysbox"
     call_semodule "${modules[@]}"
     relabel

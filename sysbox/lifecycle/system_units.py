@@ -10,9 +10,11 @@ import posix
 
 from sysbox import scope
 from sysbox.base import codec, paths, program
-from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
+from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound, SysboxError
 from sysbox.base.files import make_private, names, read_file, unlink, write_file
 from sysbox.host import read_text
+from sysbox.linux import lsm
+from sysbox.linux.process import spawn
 from sysbox.units import serviceplan
 from sysbox.units.bus import MANAGER, MANAGER_PATH, Bus
 
@@ -75,6 +77,7 @@ def install() -> list[str]:
     for path, text in wanted.items():
         _make_directories(path.rpartition("/")[0])
         write_file(path, text.encode(), 0o755 if "-generators/" in path else 0o644, durable=True)
+    _label([*wanted])
     _enable()
     return sorted(wanted)
 
@@ -99,6 +102,15 @@ def uninstall() -> list[str]:
     unlink(LIST)
     _reload()
     return removed
+
+
+def _label(files: list[str]) -> None:
+    """Give new files the labels of their places: where SELinux denies, systemd starts no other units."""
+    if lsm.has_selinux():
+        try:
+            spawn(["restorecon", *files])
+        except KernelError:
+            pass  # ignoring: without restorecon(8) the policy may still allow the access
 
 
 def _written() -> dict[str, str]:

@@ -1,0 +1,159 @@
+"""SELinux denies, and nothing of a day's ordinary work is denied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from containers import Container, Containers, systemctl
+from denials import nothing_denied as nothing_denied
+from lane import Sysbox
+from pod_lab import POD
+from pod_lab import pod as pod
+from test_health import FILE, QUICK, is_now
+from test_units import declare as declare
+
+pytestmark = pytest.mark.enforcing("each verb touches other types of files")
+
+
+def test_files_in_and_out(sysbox: Sysbox, containers: Containers, tmp_path: Path) -> None:
+    """cp in both directions, diff, export, commit, and a container of the new image."""
+    one = containers()
+    (tmp_path / "given").write_text("hello\n")
+    sysbox("cp", tmp_path / "given", f"{one.id}:/srv-file", check=True)
+    assert one.exec("cat", "/srv-file") == "hello"
+    sysbox("cp", f"{one.id}:/etc/passwd", tmp_path / "taken", check=True)
+    assert (tmp_path / "taken").read_text().startswith("root:")
+    assert "A /srv-file" in one("diff")
+    sysbox("export", "-o", tmp_path / "all.tar", one.id, check=True)
+    sysbox("commit", one.id, "selinux-test:1", check=True)
+    try:
+        sysbox("save", "-o", tmp_path / "image.tar", "selinux-test:1", check=True)
+        sysbox("rmi", "selinux-test:1", check=True)
+        sysbox("load", "-i", tmp_path / "image.tar", check=True)
+        done = sysbox("run", "--rm", "selinux-test:1", "cat", "/srv-file")
+        assert done.stdout == "hello\n"
+    finally:
+        sysbox("rmi", "-f", "selinux-test:1")
+
+
+def test_build(sysbox: Sysbox, image: str, tmp_path: Path) -> None:
+    """Steps that run, copy and mount."""
+    (tmp_path / "Containerfile").write_text(
+        f"FROM {image}\nCOPY given /given\nRUN --mount=type=cache,target=/cache cat /given >/cache/one\n"
+        "RUN echo made >/made\nUSER user\nCMD cat /given /made\n"
+    )
+    (tmp_path / "given").write_text("hello\n")
+    try:
+        sysbox("build", "-t", "selinux-built:1", tmp_path, check=True)
+        done = sysbox("run", "--rm", "selinux-built:1")
+        assert (done.returncode, done.stdout) == (0, "hello\nmade\n")
+    finally:
+        sysbox("rmi", "-f", "selinux-built:1")
+        sysbox("builder", "prune", "-af", check=True)
+
+
+def test_networks_and_names(
+    sysbox: Sysbox, network: Callable[..., str], containers: Containers
+) -> None:
+    """A network of its own, with the resolver of names."""
+    network("selinux-net")
+    containers("--network", "selinux-net", "--name", "server", "--network-alias", "db")
+    one = containers("--network", "selinux-net", "--add-host", "fixed:192.0.2.7")
+    assert "PING db (" in one.sh("ping -c 1 db 2>&1 || true")
+    assert "192.0.2.7" in one.exec("cat", "/etc/hosts")
+    sysbox("network", "disconnect", "selinux-net", one.id, check=True)
+
+
+@pytest.fixture
+def volume(sysbox: Sysbox) -> Iterator[str]:
+    """The name of a volume, which containers make."""
+    yield "selinux-vol"
+    sysbox("volume", "rm", "selinux-vol", check=True)
+
+
+def test_volumes(volume: str, containers: Containers) -> None:
+    """Two containers with one volume; a tmpfs, a read-only root."""
+    one = containers("-v", f"{volume}:/data", "--tmpfs", "/scratch", "--read-only")
+    one.sh("echo hello >/data/file && cp /data/file /scratch/")
+    other = containers("-v", f"{volume}:/data", "--userns", "host")
+    assert other.exec("cat", "/data/file") == "hello"
+    other.sh("echo more >>/data/file")
+    assert one.exec("tail", "-n", "1", "/data/file") == "more"
+
+
+def test_pods(pod: Callable[..., str], containers: Containers) -> None:
+    """Two containers of a pod: what is shared is shared."""
+    pod("--hostname", "shop.example")
+    one = containers("--pod", POD)
+    other = containers("--pod", POD)
+    one.sh("echo told >/dev/shm/word")
+    assert other.exec("cat", "/dev/shm/word") == "told"
+    assert other.exec("cat", "/etc/hostname") == "shop.example"
+
+
+def test_secrets_and_checks(sysbox: Sysbox, containers: Containers) -> None:
+    """A secret as a file, and a health check by systemd's timer."""
+    sysbox("secret", "create", "selinux-secret", "-", input="hush", check=True)
+    try:
+        one = containers("--secret", "selinux-secret", *QUICK, *FILE)
+        assert one.exec("cat", "/run/secrets/selinux-secret") == "hush"
+        one.sh("touch /well")
+        is_now(one, "healthy")
+    finally:
+        containers.remove()
+        sysbox("secret", "rm", "selinux-secret", check=True)
+
+
+def test_looking_and_changing(sysbox: Sysbox, containers: Containers) -> None:
+    """The verbs that read a running container, limit and stop it, and those that clean up."""
+    one = containers("-m", "64m", "--restart", "on-failure", "--init")
+    for words in (
+        ("ps", "-a"), ("top", one.id), ("stats", "--no-stream", one.id), ("inspect", one.id),
+        ("logs", one.id), ("update", "-m", "48m", one.id), ("pause", one.id), ("unpause", one.id),
+        ("restart", "-t", "0", one.id), ("events", "--since", "1m", "--until", "0s"), ("system", "df"),
+        ("info",),
+    ):  # fmt: skip
+        sysbox(*words, check=True)
+    one("stop", "-t", "0")
+    assert one.inspect("State.Status") == "exited"
+    sysbox("gc", check=True)
+
+
+def test_declared(sysbox: Sysbox, declare: Callable[..., Container]) -> None:
+    """A unit that is written by `unit install`, and its container."""
+    one = declare("Exec=sleep 1000\nStopSignal=KILL\nVolume=units-test:/data", "MemoryMax=64M")
+    assert one.exec("id", "-u") == "0"
+    systemctl("restart", "units-test.service")
+    sysbox("unit", "uninstall", "--force", "units-test.service", check=True)
+    sysbox("volume", "rm", "units-test", check=True)
+
+
+@pytest.fixture
+def installed(sysbox: Sysbox) -> Iterator[None]:
+    """systemd's files of sysbox."""
+    sysbox("system", "install-units", check=True)
+    yield
+    sysbox("system", "uninstall-units", check=True)
+
+
+@pytest.mark.usefixtures("installed")
+def test_generated(sysbox: Sysbox, containers: Containers, image: str) -> None:
+    """A file below /etc/sysbox/units: the generator reads it, and systemd starts the container."""
+    units = Path("/etc/sysbox/units")
+    made = [path for path in (units.parent, units) if not path.exists()]
+    units.mkdir(parents=True, exist_ok=True)
+    file = units / "selinux-made.container"
+    try:
+        file.write_text(f"[Container]\nImage={image}\nExec=sleep 1000\nStopSignal=KILL\n")
+        systemctl("daemon-reload")
+        systemctl("start", "selinux-made.service")
+        one = containers.known("systemd-selinux-made")
+        assert one.exec("id", "-u") == "0"
+        systemctl("stop", "selinux-made.service")
+    finally:
+        file.unlink()
+        for directory in reversed(made):
+            directory.rmdir()
+        systemctl("daemon-reload")
