@@ -61,11 +61,21 @@ def clear(name: str) -> bool:
 
 
 def _leave_network(name: str) -> None:
-    """Remove what the packet filter has of this host alone."""
-    from sysbox.netns import firewall  # few machines have hosts on their network
+    """Remove the rules and the bridges that are of this host alone: one that was killed has left them."""
+    from sysbox.netns import bridges, firewall  # few machines have hosts on their network
+
+    def removed() -> bool:
+        try:
+            for bridge in bridges.made_by_sysbox() if left else ():
+                if bridge.name in left:
+                    bridges.remove(bridge.name)
+        except errors.Conflict:
+            return False  # the kernel removes the links of ended containers only after a while
+        return True
 
     try:
-        firewall.leave(name)
+        left = firewall.leave(name)
+        until(removed, GRACE, _STEP)
     except errors.SysboxError:
         # ignoring: the next start of a container on a network makes all rules again
         shared_rules.forget(name)

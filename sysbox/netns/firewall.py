@@ -165,14 +165,19 @@ def reload(settings: Settings) -> str:
         return mark.backend
 
 
-def leave(name: str) -> None:
+def leave(name: str) -> tuple[str, ...]:
     """Forget an embedded host that has ended, and make the rules of the others again without its own.
 
-    Called on the machine, while that host's network is known (`shared_rules`). Raises as `ensure`.
+    Called on the machine, while that host's network is known (`shared_rules`). Returns the bridges that it
+    alone had rules for. Raises as `ensure`.
     """
     with Locks(_LOCK):
         mark = firewall_mark.read()
+        before = {one.bridge for one in shared_rules.others()[0]}
         had = shared_rules.forget(name)
+        left = {
+            one.bridge for one in shared_rules.with_others(mark.policies if mark else (), ())[0]
+        }
         if mark and had:
             _apply(mark.policies, ports.load(), mark)
         elif mark:
@@ -185,6 +190,7 @@ def leave(name: str) -> None:
                 _remove()
             elif backend:
                 module(backend).apply(policies, entries)
+    return tuple(sorted(before - left))
 
 
 def remove() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 
@@ -9,6 +11,8 @@ import pytest
 from containers import Container, Containers, eventually
 from host_firewalls import CONF, configure, run
 from lane import SYSBOX, Sysbox
+
+from sysbox.embedded import state
 
 NAME = "inner"
 SERVER = ("nc", "-ll", "-p", "80", "-e", "echo", "here")
@@ -139,17 +143,24 @@ def test_all_have_the_packet_filter_that_one_has(
     assert answer("192.0.2.2", 8470) == "ConnectionRefusedError"
 
 
-def test_this_host_goes_on_when_the_other_is_stopped(
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_this_host_goes_on_when_the_other_ends(
     sysbox: Sysbox,
     network: Callable[..., str],
     containers: Containers,
     inside: Callable[..., str],
+    how: str,
 ) -> None:
     inside("network", "create", "far")
     inside("run", "-d", "--network", "far", "-p", "8472:80", "host", "sleep", "1000")
     network("front")
     web = containers("--network", "front", "-p", "8470:80", command=SERVER)
     eventually(lambda: answer("192.0.2.2", 8470) == "here", "it answers")
+    if how == "killed":
+        # so nobody in it has withdrawn its port
+        other = state.load(NAME)
+        assert other
+        os.kill(other.pid, signal.SIGKILL)
     sysbox("host", "stop", "--name", NAME, check=True)
     assert answer("192.0.2.2", 8470) == "here"
     assert answer("192.0.2.2", 8472) == "ConnectionRefusedError"
