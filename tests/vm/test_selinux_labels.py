@@ -29,7 +29,7 @@ def label_of(pid: int) -> str:
     return Path(f"/proc/{pid}/attr/current").read_text(encoding="ascii").strip("\0\n")
 
 
-def file_label(path: Path) -> str:
+def file_label(path: Path | str) -> str:
     return os.getxattr(path, "security.selinux", follow_symlinks=False).decode().strip("\0")
 
 
@@ -59,7 +59,8 @@ def test_the_label_of_processes_and_files(containers: Containers) -> None:
         "dev/shm/new",
         "etc/hosts",
     ):
-        assert file_label(root / path) == files, path
+        # with the slash the link of procfs leads to the root
+        assert file_label(f"{root}/{path}") == files, path
 
 
 def test_a_terminal_and_the_log(containers: Containers, sysbox: Sysbox, image: str) -> None:
