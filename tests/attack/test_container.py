@@ -163,6 +163,7 @@ def test_s8_read_only_paths(attacker: Attacker) -> None:
 
 
 @pytest.mark.guest("other kernels have other files")
+@pytest.mark.also_enforcing("the container has a label")
 def test_masked_paths_show_nothing(attacker: Attacker) -> None:
     """GO-2023-2412 (RAPL), GHSA-6fw5-f8r9-fgfm (interrupts, temperatures), CVE-2015-3630."""
     script = """for path; do if [ -d $path ]; then ls -A $path; else cat $path; fi; done"""

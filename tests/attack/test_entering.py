@@ -80,6 +80,7 @@ def check(watcher: Container) -> None:
 
 
 @pytest.mark.guest("it enters one cgroup on v2")
+@pytest.mark.also_enforcing("it takes the label of the container")
 def test_what_exec_makes_is_never_more_than_the_container(
     watcher: Container, requires: Any
 ) -> None:

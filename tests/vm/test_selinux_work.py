@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from containers import Container, Containers, systemctl
+from containers import Container, Containers, eventually, systemctl
 from denials import nothing_denied as nothing_denied
 from lane import Sysbox
 from pod_lab import POD
 from pod_lab import pod as pod
 from test_health import FILE, QUICK, is_now
+from test_inside import boot
 from test_units import declare as declare
 
 pytestmark = pytest.mark.enforcing("each verb touches other types of files")
@@ -157,3 +158,10 @@ def test_generated(sysbox: Sysbox, containers: Containers, image: str) -> None:
         for directory in reversed(made):
             directory.rmdir()
         systemctl("daemon-reload")
+
+
+def test_systemd_inside(containers: Containers) -> None:
+    """systemd as the first process, with a service that it starts."""
+    one = boot(containers)
+    assert one.exec("systemctl", "is-active", "systemd-journald.service") == "active"
+    eventually(lambda: one.exec("journalctl", "-b", "-q", "-n", "1"), "its journal has something")
