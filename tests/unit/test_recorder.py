@@ -30,6 +30,7 @@ class Recorder:
     def __init__(self, table: Path) -> None:
         table.write_bytes(bytes(recording.SIZE))
         self._table = table
+        self.recorded: set[int] = set()  # process ids, until they are waited for
         self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         with theirs, table.open("r+b") as file:
             fds = (theirs.fileno(), file.fileno())
@@ -50,15 +51,21 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
     needs_root()
     one = Recorder(tmp_path / "calls")
     yield one
+    for pid in one.recorded:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
     one.process.kill()
     one.process.wait()
     one.ours.close()
 
 
 class Recorded:
-    """A forked process with the recorder's filter; it does `calls` once, and says how each ended."""
+    """A forked process with the recorder's filter; it does `calls` once, and says how each ended.
 
-    def __init__(self, recorder: Recorder, *calls: int) -> None:
+    It begins with what can be read from `gate`, a pipe, if there is one.
+    """
+
+    def __init__(self, recorder: Recorder, *calls: int, gate: int | None = None) -> None:
         import ctypes
 
         libc = ctypes.CDLL(None, use_errno=True)
@@ -75,10 +82,14 @@ class Recorded:
             libc.syscall(317, 0, 0, 0)  # seccomp(2): sysbox's own, before the command
             libc.syscall(59, 0, 0, 0)  # execve(2), which fails
             libc.syscall(317, 0, 0, 0)
+            if gate is not None:
+                os.read(gate, 1)
             for number in calls:
                 failed = libc.syscall(number, 0) == -1
                 os.write(end, struct.pack("=i", ctypes.get_errno() if failed else 0))
             os._exit(0)
+        self._waited = recorder.recorded
+        self._waited.add(self.pid)
         os.close(end)
         (number,) = struct.unpack("=i", ours.recv(4))
         pidfd = os.pidfd_open(self.pid)
@@ -94,6 +105,7 @@ class Recorded:
         while chunk := os.read(self.answers, 4096):
             data += chunk
         os.close(self.answers)
+        self._waited.remove(self.pid)
         assert os.waitpid(self.pid, 0)[1] == 0
         return list(struct.unpack(f"={len(data) // 4}i", data))
 
@@ -110,8 +122,13 @@ def test_it_notes_each_call_and_lets_it_go_on(recorder: Recorder) -> None:
 
 
 def test_several_listeners_and_one_that_goes_on(recorder: Recorder) -> None:
-    first = Recorded(recorder, *(GETPPID,) * 2000)
+    gate, opens = os.pipe()
+    # the recorder ends with its last listener, so one is there while the others come
+    first = Recorded(recorder, *(GETPPID,) * 2000, gate=gate)
     others = [Recorded(recorder, UMASK) for _ in range(3)]
+    os.write(opens, b"!")
+    for fd in (gate, opens):
+        os.close(fd)
     assert [other.wait() for other in others] == [[0]] * 3
     assert first.wait() == [0] * 2000
     assert recorder.process.wait(10) == 0
