@@ -1,8 +1,9 @@
 #!/bin/bash
 # Usage: tools/test-vm.sh [--optional | [--enforcing] PYTEST-ARGUMENT...]
 #
-# Runs tests/vm, and the tests of tests/host and tests/attack that are marked `guest`, in guests with cgroup v2 and SELinux.
-# With arguments: only these, in one guest of the flavour that the files need, or where SELinux denies (--enforcing).
+# Runs tests/vm, and the tests of tests/host and tests/attack that are marked `guest`, in guests with cgroup v2 and SELinux,
+# and tests/reboot with a guest. With arguments: only these, in one guest of the flavour that the files need, or where
+# SELinux denies (--enforcing).
 # Exit status: 125 if no guest can be made; with --optional that is 0 and a message, except in CI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,6 +21,7 @@ fi
 
 [[ ${1-} == --optional ]] && shift
 (($#)) || exec .venv/bin/python tools/vm/lane.py
+[[ $* == *tests/reboot* ]] && exec .venv/bin/python -m pytest -p no:cacheprovider "$@"
 flavour=permissive
 if [[ $1 == --enforcing ]]; then
     flavour=enforcing

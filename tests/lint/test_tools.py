@@ -20,6 +20,7 @@ CHECKS = {
 PATHS = {
     "host": ["tests/host", "bench", "tests"],
     "attack": ["tests/host", "tests"],
+    "reboot": ["tests/reboot", "tools/vm", "tests"],
     "unit": ["tools/vm", "tests/unit", "tests"],
     "plans": ["tests/plans", "tests"],
     "fuzz": ["tests/fuzz", "tests"],

@@ -24,7 +24,17 @@ RECIPE = ("build-image.sh", "customise.sh", "agent.py", "wire.py", "vm-agent.ser
 POLICY = ("tools/install-selinux.sh", "contrib/selinux")
 # sources of the wheel besides the code: tools/precompile.py makes one of its files
 BUILT_BY = ("pyproject.toml", "meson.build", "meson.options", "tools/precompile.py")
-SHIPPED = ("tests", "pyproject.toml", "systemd", "tools/vm", "tools/test-network.sh")
+SHIPPED = (
+    "tests", "pyproject.toml", "systemd", "tools/vm", "tools/test-network.sh", "tools/install-system.sh",
+)  # fmt: skip
+# what the guest does with the bundle, as a shell script, which goes on in the tests' directory;
+# a package manager would label installed files: a copied file has the label of its directory
+INSTALL = """
+cd / && tar -xf /dev/vdc || exit 125
+restorecon -R /opt/sysbox/bin /opt/sysbox/lib/python3.11/site-packages/sysbox || exit 125
+export PATH=/opt/sysbox/bin:$PATH
+cd /root/sysbox
+"""
 
 
 def image() -> Path:

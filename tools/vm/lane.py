@@ -2,14 +2,15 @@
 
 Runs tests/vm, and the tests of tests/host and tests/attack that are marked `guest`, in groups of files of
 about the same size: each group in its own guest, a few guests at a time. Those marked `also_enforcing` run in
-the group where SELinux denies, too. Exit status: 1 if tests failed, 125 if a guest could not be made, any
-other after another error.
+the group where SELinux denies, too. Those of tests/reboot run here, and have a guest that they reboot. Exit
+status: 1 if tests failed, 125 if a guest could not be made, any other after another error.
 """
 
 from __future__ import annotations
 
 import ast
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from cache import GIB, ROOT, say
 from machine import exit_on_signals
 
 LANES = ("vm", "host", "attack")
+REBOOT = "reboot"  # flavour and directory of the tests that run here, with a guest of their own
 # tests/vm/conftest.py marks all tests of its directory
 MARKERS = {
     "enforcing": "enforcing or also_enforcing",
@@ -40,16 +42,14 @@ class Job:
     """The tests of some files, in a guest."""
 
     def __init__(self, flavour: str, files: list[Path]) -> None:
-        names = " ".join(str(file.relative_to(ROOT)) for file in files)
-        self.name = f"{flavour}: {names}"
+        names = [str(file.relative_to(ROOT)) for file in files]
+        self.name = f"{flavour}: {' '.join(names)}"
         self._output = tempfile.TemporaryFile()
         self._started = time.monotonic()
-        pytest = f"python -m pytest -p no:cacheprovider --durations 15 -m '{MARKERS[flavour]}'"
-        script = f"tools/test-network.sh && exec {pytest} {names}"
-        command = [*TIED, sys.executable, str(RUN), "--flavour", flavour, script]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT
-        )
+            [*TIED, sys.executable, *_words(flavour, names)],
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
         say(f"{self.name} has started")
 
     def finish(self) -> int:
@@ -60,6 +60,15 @@ class Job:
         sys.stdout.flush()
         say(f"{self.name}: status {status}, {time.monotonic() - self._started:.0f} s")
         return 0 if status == NOTHING_RAN else status
+
+
+def _words(flavour: str, names: list[str]) -> list[str]:
+    """The words after "python" that run the tests of some files."""
+    pytest = ["-m", "pytest", "-p", "no:cacheprovider", "--durations", "15"]
+    if flavour == REBOOT:
+        return [*pytest, *names]
+    tests = shlex.join(["python", *pytest, "-m", MARKERS[flavour], *names])
+    return [str(RUN), "--flavour", flavour, f"tools/test-network.sh && exec {tests}"]
 
 
 def main() -> int:
@@ -91,7 +100,7 @@ def main() -> int:
 
 
 def jobs(groups: int) -> list[tuple[str, list[Path]]]:
-    """(flavour, files) per group, those of OWN first: their guests may have to be booted."""
+    """(flavour, files) per group; those that boot a guest, or may have to, are the first."""
     found: dict[str, list[Path]] = {name: [] for name in ("", "permissive", *OWN)}
     for file in (file for lane in LANES for file in ROOT.glob(f"tests/{lane}/test_*.py")):
         found[flavour(file)].append(file)
@@ -105,7 +114,8 @@ def jobs(groups: int) -> list[tuple[str, list[Path]]]:
         grouped[smallest].append(file)
     largest_first = sorted(sizes, key=sizes.__getitem__, reverse=True)
     permissive = [("permissive", grouped[group]) for group in largest_first if grouped[group]]
-    return [*((name, found[name]) for name in OWN if found[name]), *permissive]
+    own = [(name, found[name]) for name in OWN if found[name]]
+    return [(REBOOT, sorted(ROOT.glob("tests/reboot/test_*.py"))), *own, *permissive]
 
 
 def size(file: Path) -> int:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,6 +29,8 @@ MEMORY = 2048  # MiB
 CPUS = 2
 BUNDLE = 64 << 20  # bytes of a bundle's disk; constant, since the snapshot has the disk's size
 BOOT = 600.0  # seconds; long, since a busy machine is slow
+REBOOT = 300.0  # seconds for a shutdown and a boot; five times what they take on a busy machine
+STEP = 1.0  # second between two looks at a guest that reboots
 FLAVOURS = {
     "permissive": "security=selinux selinux=1 enforcing=0",
     "enforcing": "security=selinux selinux=1 enforcing=1",
@@ -43,7 +46,8 @@ MACHINE = (
     "-machine", "pc,hpet=off,usb=off,vmport=off,memory-backend=memory",
     "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "Nehalem", "-smp", str(CPUS), "-m", str(MEMORY),
 )  # fmt: skip
-KERNEL = "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable"
+# show_status: the console says what a boot or a shutdown waits for
+KERNEL = "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable systemd.show_status=1"
 # loads what nearly every run needs, and does what is slow the first time
 WARM_UP = """
 set -e
@@ -72,15 +76,17 @@ class Qmp:
 
     def __init__(self, control: socket.socket) -> None:
         self._file = control.makefile("rw")
+        self.events: set[str] = set()  # the names of those that came before the last reply
         self("qmp_capabilities")
 
     def __call__(self, command: str, **arguments: Any) -> Any:
-        """The reply to a command; greetings and events are skipped. Raises Failed."""
+        """The reply to a command. Raises Failed."""
         try:
             self._file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
             self._file.flush()
             for line in self._file:
                 answer = json.loads(line)
+                self.events.add(answer.get("event", ""))
                 if "error" in answer:
                     raise Failed(f"QEMU: {command}: {answer['error']['desc']}")
                 if "return" in answer:
@@ -151,7 +157,7 @@ class Machine:
     def failure(self, what: str) -> Failed:
         """The error "the guest WHAT", with the last lines of its console."""
         self._console.seek(0)
-        lines = self._console.read().decode(errors="replace").splitlines()[-20:]
+        lines = self._console.read().decode(errors="replace").splitlines()[-40:]
         advice = f"if this happens again, remove {self._image}: the next run makes it again"
         return Failed("\n".join([f"the guest {what}; its console ends:", *lines, advice]))
 
@@ -173,17 +179,65 @@ class Machine:
         """
         sinks = {wire.OUTPUT: output, wire.ERRORS: errors}
         while True:
-            if not select.select([self.port], [], [], silence)[0]:
-                raise TimeoutError
-            try:
-                kind, data = wire.receive(self.port)
-            except (EOFError, ConnectionError):
-                raise self.failure("died") from None
+            kind, data = self._receive(silence)
             if kind == wire.EXIT:
                 return int(data)
             view = memoryview(data)
             while view:
                 view = view[os.write(sinks[kind], view) :]
+
+    def reboot(self) -> None:
+        """Have the guest shut down and boot again; it keeps its disks. Raises Failed."""
+        self._boot_again(lambda: self.request("exec systemctl reboot", {}))
+
+    def cut_power(self) -> None:
+        """Stop the guest at once, as a power cut does, and boot it. Raises Failed."""
+        self._boot_again(lambda: self.qmp("system_reset"))
+
+    def _boot_again(self, begin: Callable[[], object]) -> None:
+        # a reset that nobody has asked for is a panic, and ends QEMU
+        self.qmp("set-action", reboot="reset")
+        self.qmp.events.clear()
+        deadline = time.monotonic() + REBOOT
+        said: int | None = None  # bytes on the console when the guest was reset
+        begin()
+        while not self._has_booted():
+            status = self.qmp("query-status")["status"]
+            if said is None and "RESET" in self.qmp.events:
+                said = self._console_size()
+            if time.monotonic() > deadline:
+                where = self._stuck(status, said)
+                raise self.failure(f"{where}, {REBOOT:g} s after its reboot was asked for")
+        self.qmp("set-action", reboot="shutdown")
+
+    def _has_booted(self) -> bool:
+        try:
+            # else the end of the command that reboots it, if that is sent in time
+            return self._receive(STEP)[0] == wire.READY
+        except TimeoutError:
+            return False
+
+    def _stuck(self, status: str, said: int | None) -> str:
+        """How far a reboot has come; `said` is the size of the console at the reset, None before that."""
+        if said is None:
+            return "has not shut down"
+        if self._console_size() > said:
+            return "was reset and has begun to boot, and is not there"
+        return (
+            f"was reset and has not begun to boot (QEMU is '{status}'; this is no fault of sysbox)"
+        )
+
+    def _console_size(self) -> int:
+        return os.fstat(self._console.fileno()).st_size
+
+    def _receive(self, silence: float) -> tuple[bytes, bytes]:
+        """One frame from the agent. Raises TimeoutError after `silence` seconds without one, Failed."""
+        if not select.select([self.port], [], [], silence)[0]:
+            raise TimeoutError
+        try:
+            return wire.receive(self.port)
+        except (EOFError, ConnectionError):
+            raise self.failure("died") from None
 
     def end(self) -> None:
         """Kill QEMU and wait for it."""

@@ -18,16 +18,9 @@ import tty
 
 import wire
 from cache import Failed
-from image import bundle, image
+from image import INSTALL, bundle, image
 from machine import FLAVOURS, Machine, exit_on_signals, resume
 
-# a package manager would label installed files: a copied file has the label of its directory
-INSTALL = """
-cd / && tar -xf /dev/vdc || exit 125
-restorecon -R /opt/sysbox/bin /opt/sysbox/lib/python3.11/site-packages/sysbox || exit 125
-export PATH=/opt/sysbox/bin:$PATH
-cd /root/sysbox
-"""
 # CI: no program that a test needs may be missing in the guest. SLOWNESS: see tests/host/lane.py
 ENVIRONMENT = {"CI": "true", "SYSBOX_TEST_SLOWNESS": "5"}
 
