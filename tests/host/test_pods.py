@@ -1,4 +1,7 @@
-"""Pods: namespaces without a process, one address and one set of limits for several containers."""
+"""Pods: namespaces without a process, one address and one set of limits for several containers.
+
+In the guest: the limits of the slice are files of v2.
+"""
 
 from __future__ import annotations
 
@@ -78,6 +81,7 @@ def test_the_address_is_the_pods_whoever_starts_and_ends(
     assert os.stat(HELD / POD / "net").st_ino == held
 
 
+@pytest.mark.guest("memory.max and pids.max of the slice are of v2")
 def test_limits_of_the_pod_hold_for_all_its_containers_together(
     pod: Callable[..., str], containers: Containers, sysbox: Sysbox
 ) -> None:

@@ -1,4 +1,7 @@
-"""A stop of a service while it starts its container: the start ends at once at each step, and cleanly."""
+"""A stop of a service while it starts its container: the start ends at once at each step, and cleanly.
+
+In the guest: on v2 the scope has one cgroup, which systemd makes and removes.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,13 @@ def stop_at(step: Callable[[], object], unit: str = SERVICE) -> None:
         scope.stop(bus, unit)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param("scope", marks=pytest.mark.guest("one hierarchy on v2")),
+        *(step for step in STEPS if step != "scope"),
+    ],
+)
 def test_nothing_is_left(declare: Declare, sysbox: Sysbox, step: str) -> None:
     sysbox("unit", "install", declare.file(f"{SLEEP}\nPublishPort=8090:80"), check=True)
     for _ in range(2):
