@@ -15,6 +15,14 @@ from sysbox.spec import RECORD
 # the administrator's profiles come before those of packages
 DIRECTORIES = tuple(f"{one}/seccomp" for one in reversed(paths.CONFIGURATION))
 _WORDS = ("default", "unconfined")
+# what others call these, in lower case -> what it is called here
+_OTHERS = {
+    **dict.fromkeys(("none", "off", "false", "no", "disable", "disabled"), "unconfined"),
+    **dict.fromkeys(
+        ("on", "true", "yes", "runtimedefault", "runtime/default", "docker/default"), "default"
+    ),
+    **dict.fromkeys(("record", "recorded"), f"{RECORD}FILE"),
+}
 _LONGEST = 128  # characters of a name
 _SUFFIX = ".json"
 
@@ -33,6 +41,8 @@ def parse_profile(value: str, flag: str, text: str) -> str:
         if not file or file.endswith("/"):
             bad(flag, text, "not record:FILE", "FILE is where the profile is written")
         return RECORD + absolute(file)
+    if hint := _meant(value):
+        bad(flag, text, "no such profile", hint)
     if "/" in value:
         return absolute(value)
     if path_of(value):
@@ -41,6 +51,17 @@ def parse_profile(value: str, flag: str, text: str) -> str:
         reason, hint = nowhere(value)
         bad(flag, text, reason, hint)
     return absolute(value)
+
+
+def _meant(value: str) -> str:
+    """A hint for a word of another tool, or record:FILE written otherwise; "" for a profile or a file."""
+    word = value.lower()
+    other = _OTHERS.get(word, "")
+    if word.startswith((RECORD, "record=")):
+        other = RECORD + (value[len(RECORD) :] or "FILE")
+    if not other or path_of(value) or _exists(value):
+        return ""
+    return f"did you mean {other}?"
 
 
 def path_of(name: str) -> str:

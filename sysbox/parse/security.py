@@ -60,6 +60,17 @@ _SECURITY_OPTS = (
     "no-new-privileges", "seccomp=", "label=", "mask=", "unmask=", "proc-opts=", "systempaths=", "apparmor=",
     "landlock=",
 )  # fmt: skip
+# option that needs a value -> what it takes
+_VALUES = {
+    "landlock": "landlock=on or landlock=off",
+    "systempaths": "systempaths=unconfined",
+    "seccomp": "seccomp=default, unconfined, record:FILE, the name of a profile, or a file",
+    "apparmor": "apparmor=unconfined, or the name of a profile",
+    "label": "label=disable, nested, or a part of a label, as in label=type:container_t",
+    "mask": "mask=PATH[:PATH...]",
+    "unmask": "unmask=ALL, or unmask=PATH[:PATH...]",
+    "proc-opts": "proc-opts=OPTION[,OPTION...], as in proc-opts=hidepid=2",
+}
 # parts of an SELinux label -> an example
 _LABEL_PARTS = {
     "user": "as in user:system_u",
@@ -101,6 +112,13 @@ def parse_security_opts(texts: Iterable[str], flag: str) -> Security:
             security = security.replace(unmask=("ALL",))
         elif key == "apparmor" and value:
             security = security.replace(apparmor=_profile(value, flag, text))
+        elif values := _VALUES.get(key):
+            bad(
+                flag,
+                text,
+                f"'{value}' is not a value of {key}" if value else "it lacks a value",
+                values,
+            )
         else:
             bad(flag, text, "unknown option", suggest(text, _SECURITY_OPTS))
     return security

@@ -49,13 +49,15 @@ _GO_NAMES = {"x86": "386"}
 _MAX_ERRNO = 4095  # MAX_ERRNO of the kernel
 _MAX_RULES = 4096
 _MAX_NAMES = 65536  # in all rules together
+_MAX_LISTENER = 107  # bytes: sun_path of unix(7), with a NUL
 _MAX_METADATA = 1 << 15  # characters of what is sent to the listener
+_KILLABLE = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
 # flag -> its bit (linux/seccomp.h); TSYNC has no effect, since the process that loads it has one thread
 _FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 0,
     "SECCOMP_FILTER_FLAG_LOG": 1 << 1,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 1 << 2,
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 1 << 5,
+    _KILLABLE: 1 << 5,
 }
 
 
@@ -90,16 +92,10 @@ def _document(content: bytes, where: str) -> Any:
     try:
         return codec.loads(content, where)
     except FormatError:
-        import json
+        from sysbox.security import json_place
 
-        try:
-            json.loads(content.decode())
-        except json.JSONDecodeError as error:
-            raise FormatError(
-                f"{where}: not JSON in line {error.lineno}, column {error.colno}: {error.msg}"
-            ) from None
-        except (UnicodeDecodeError, ValueError, RecursionError):
-            pass  # the first error says it
+        if said := json_place.why(content):
+            raise FormatError(f"{where}: {said}") from None
         raise
 
 
@@ -142,6 +138,14 @@ def _check_listener(profile: Profile, where: str) -> None:
         raise SpecError(f"{where}: {NOTIFY} needs a listenerPath: without it nobody would answer")
     if profile.listener and profile.listener[0] != "/":
         raise SpecError(f"{where}: listenerPath: {profile.listener!r} is not an absolute path")
+    if len(profile.listener.encode("utf-8", "surrogateescape")) > _MAX_LISTENER:
+        raise SpecError(
+            f"{where}: listenerPath: longer than the {_MAX_LISTENER} bytes of a socket's path"
+        )
+    if profile.flags & _FLAGS[_KILLABLE] and not profile.listener:
+        raise SpecError(
+            f"{where}: flags: {_KILLABLE} needs a listenerPath: it is about calls that an agent answers"
+        )
 
 
 def _rule(data: Any, where: str) -> Rule | None:
@@ -244,11 +248,19 @@ def _release(text: str) -> tuple[int, int]:
 
 def _object(data: Any, keys: tuple[str, ...], where: str) -> dict[str, Any]:
     if type(data) is not dict:
-        raise SpecError(f"{where}: must be an object, not {type(data).__name__}")
+        raise SpecError(f"{where}: must be an object, not {_kind(data)}")
     for key in data:
         if key not in keys:
             raise SpecError(f"{where}: unknown key '{key}'", hint=did_you_mean(key, keys))
     return data
+
+
+def _kind(value: Any) -> str:
+    """What JSON calls a value that is not what it should be."""
+    if value is None:
+        return "null"
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
+    return kinds.get(type(value), "a number")
 
 
 def _given(data: dict[str, Any], key: str) -> Any:
@@ -261,7 +273,7 @@ def _items(data: dict[str, Any], key: str, where: str) -> list[Any]:
     if value is None:
         return []
     if type(value) is not list:
-        raise SpecError(f"{where}: {key}: must be a list, not {type(value).__name__}")
+        raise SpecError(f"{where}: {key}: must be a list, not {_kind(value)}")
     return value
 
 
@@ -275,6 +287,8 @@ def _strings(data: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
 
 def _choice(data: dict[str, Any], key: str, values: tuple[str, ...], where: str) -> str:
     value = data.get(key)
+    if value is None:
+        raise SpecError(f"{where}: {key}: is missing", hint=f"one of {', '.join(values)}")
     if value not in values:
         hint = did_you_mean(value, values) if isinstance(value, str) else ""
         raise SpecError(f"{where}: {key}: {value!r} is not supported", hint=hint)

@@ -327,6 +327,49 @@ def test_security_opts_refused(text: str) -> None:
         parse_security_opts([text], FLAG)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("landlock=yes", "landlock=on or landlock=off"),
+        ("landlock=ON", "landlock=on or landlock=off"),
+        ("landlock", "landlock=on or landlock=off"),
+        ("seccomp=", "seccomp=default, unconfined, record:FILE"),
+        ("systempaths=x", "systempaths=unconfined"),
+        ("seccomp=none", "did you mean unconfined?"),
+        ("seccomp=Off", "did you mean unconfined?"),
+        ("seccomp=disabled", "did you mean unconfined?"),
+        ("seccomp=RuntimeDefault", "did you mean default?"),
+        ("seccomp=runtime/default", "did you mean default?"),
+        ("seccomp=record", "did you mean record:FILE?"),
+        ("seccomp=record=", "did you mean record:FILE?"),
+        ("seccomp=record=/x", "did you mean record:/x?"),
+        ("seccomp=Record:/x", "did you mean record:/x?"),
+        ("bogus=x", "valid: "),
+        ("landlok=on", "did you mean landlock=?"),
+    ],
+    ids=["yes", "upper", "bare", "empty", "paths", "none", "off", "disabled", "kubernetes", "slash", "record",
+         "nothing", "equals", "capital", "bogus", "misspelt"],
+)  # fmt: skip
+def test_what_was_meant_by_a_security_opt(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpecError) as caught:
+        parse_security_opts([text], FLAG)
+    assert caught.value.hint.startswith(said)
+    assert ("unknown option" in caught.value.message) is text.endswith(("bogus=x", "landlok=on"))
+
+
+def test_a_profile_with_the_name_of_another_tools_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("none", "runtime/default"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        assert parse_security_opts([f"seccomp={name}"], FLAG).seccomp == f"{tmp_path}/{name}"
+
+
 @pytest.mark.parametrize(("text", "bits"), [("0", 0), ("22", 0o22), ("0077", 0o77), ("777", 0o777)])
 def test_umask(text: str, bits: int) -> None:
     assert parse_umask(text, FLAG) == bits

@@ -268,8 +268,11 @@ def test_flags_and_the_listener() -> None:
         ({"syscalls": [{"names": ["mkdir", "write"], "action": "SCMP_ACT_NOTIFY"}]}, "write cannot be"),
         ({"flags": ["SECCOMP_FILTER_FLAG_LOGG"]}, r"flags\[0\]: 'SECCOMP_FILTER_FLAG_LOGG'"),
         ({"flags": [["x"]]}, r"flags\[0\]"),
+        ({"listenerPath": "/" + "é" * 54}, "listenerPath: longer than the 107 bytes"),
+        ({"listenerPath": None, "syscalls": None, "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]},
+         "flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs a listenerPath"),
     ],
-    ids=["none", "relative", "number", "nul", "long", "default", "write", "flag", "list"],
+    ids=["none", "relative", "number", "nul", "long", "default", "write", "flag", "list", "path", "killable"],
 )  # fmt: skip
 def test_a_listener_that_cannot_be(change: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError, match=message):
@@ -301,15 +304,38 @@ def test_they_are_cached_with_the_program(tmp_path: Path, monkeypatch: pytest.Mo
         (b"", "not JSON in line 1, column 1: "),
         (b'{"a": 1} trailing', "not JSON in line 1, column 10: "),
         (b"[" * 5000, "too deep|not JSON in line 1"),
-        (b'{"a": "\xff"}', "utf-8|decode"),
+        (b'{\n"a": "\xc3\xa9\xff"}', "not UTF-8 in line 2, column 8: the byte 0xff$"),
+        (b'\xef\xbb\xbf{"defaultAction": "x"}', "begins with a byte order mark: save it"),
+        ('{"defaultAction": "x"}'.encode("utf-16"), "in UTF-16: save it as UTF-8"),
+        (rb'{"syscalls": [{}, {"names": ["a", "\ud800"]}]}', r"syscalls\[1\].names\[1\]: .*half"),
+        (rb'{"\udbff": 1}', "a key with half of a character"),
     ],
-    ids=["list", "colon", "newline", "empty", "trailing", "deep", "bytes"],
+    ids=["list", "colon", "newline", "empty", "trailing", "deep", "bytes", "mark", "wide", "half", "key"],
 )  # fmt: skip
 def test_where_it_is_no_json(content: bytes, message: str) -> None:
     with pytest.raises(FormatError, match=message) as caught:
         profile_json.parse(content, "/p.json")
     assert caught.value.message.startswith("seccomp profile /p.json: ")
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("null", "must be an object, not null"),
+        ("[]", "must be an object, not a list"),
+        ("true", "must be an object, not true or false"),
+        ("5.5", "must be an object, not a number"),
+        ('{"syscalls": "x"}', "syscalls: must be a list, not a string"),
+        ('{"syscalls": {}}', "syscalls: must be a list, not an object"),
+        ("{}", "defaultAction: is missing"),
+    ],
+    ids=["null", "list", "bool", "number", "string", "object", "missing"],
+)
+def test_a_value_of_another_kind(content: str, message: str) -> None:
+    """In the words of JSON."""
+    with pytest.raises(SpecError, match=f"{message}$"):
+        profile_json.parse(content.encode(), "/p.json")
 
 
 def said_of(*names: str) -> str:

@@ -378,7 +378,7 @@ def rule(text: str) -> bytes:
         (rule("{}"), "names: must not be empty"),
         (rule('{"names":["a/b"],"action":"SCMP_ACT_ALLOW"}'), "is not a name"),
         (rule('{"names":[1],"action":"SCMP_ACT_ALLOW"}'), "is not a name"),
-        (rule('{"names":["read"]}'), "action: None"),
+        (rule('{"names":["read"]}'), "action: is missing"),
         (
             rule('{"names":["read"],"action":"SCMP_ACT_ALLOW","args":[{"index":6}]}'),
             "args.0.: index",
