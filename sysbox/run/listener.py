@@ -7,11 +7,16 @@ is sent is the OCI runtime specification's (config-linux, "Seccomp", "The Contai
 from __future__ import annotations
 
 import _socket
+import _struct
 import posix
 import sys
+import time
 
 from sysbox.base import codec
 from sysbox.base.errors import SpecError, StartError
+from sysbox.base.visible import printable
+from sysbox.base.wait import ready, until
+from sysbox.linux import unix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,40 +26,111 @@ if TYPE_CHECKING:
     from sysbox.security.seccomp import Filter
 
 _VERSION = "1.0.2"  # of the specification: the first that has listenerPath
-_PATIENCE = 10.0  # seconds for an agent to accept a connection
+_PATIENCE = 10.0  # seconds for an agent to accept a connection, and to read what it is sent
+_STEP = 0.05  # seconds until a connection is tried again
+_SILENCE = 5.0  # seconds for the command to run, until it is said who holds it up
+_UCRED = _struct.Struct("=iII")  # unix(7): pid, uid, gid
 
 
-def connect(record: Record, filtered: Filter, first: int = 0) -> Callable[[int, int], None]:
-    """Connect to the agent; what is to be called with the descriptor and the pid of who loaded the filter.
+class Agent:
+    """A connection to who answers a container's calls: `Parked.on_listener`."""
 
-    `first` is the container's first process, 0 if that is the one that is made. Raises SpecError.
-    """
-    path = filtered.listener
-    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    socket.settimeout(_PATIENCE)
-    try:
-        socket.connect(path)
-    except OSError as error:
-        raise SpecError(
-            f"seccomp profile: listenerPath {path}: {_reason(error)}",
-            hint="an agent that answers the calls of SCMP_ACT_NOTIFY must listen there",
-        ) from None
+    def __init__(self, record: Record, filtered: Filter, first: int = 0) -> None:
+        """Connect. `first` is the container's first process, 0 if that is the one that is made.
 
-    def pass_on(fd: int, pid: int) -> None:
-        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))
-        message = state(record, filtered.metadata, pid, first)
+        Raises SpecError where nobody listens, or somebody who is not trusted with the container.
+        """
+        self._record = record
+        self._first = first
+        self._metadata = filtered.metadata
+        self._path = filtered.listener
+        self._since = 0.0  # when it was given the listener
+        self._said = False
+        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        self._socket.setblocking(False)
+        began = time.monotonic()
         try:
-            sent = socket.sendmsg([message], [rights], _socket.MSG_NOSIGNAL)
-            while sent < len(message):
-                sent += socket.send(message[sent:], _socket.MSG_NOSIGNAL)
+            if not until(self._connected, _PATIENCE, _STEP):
+                raise SpecError(self._failed("it does not answer"))
+            self._check_peer()
         except OSError as error:
-            raise StartError(
-                f"seccomp profile: listenerPath {path}: {_reason(error)}", phase="process"
+            raise SpecError(
+                self._failed(posix.strerror(error.errno or 0)),
+                hint="an agent that answers the calls of SCMP_ACT_NOTIFY must listen there",
             ) from None
-        finally:
-            socket.close()
+        self._left = _PATIENCE - (time.monotonic() - began)
 
-    return pass_on
+    def __call__(self, fd: int, pid: int) -> Callable[[], None]:
+        """Send it the descriptor, and the pid of who loaded the filter; what is to be called each second
+        until the command runs. Raises StartError.
+        """
+        message = state(self._record, self._metadata, pid, self._first)
+        try:
+            self._send(message, fd)
+        except OSError as error:
+            reason = (
+                posix.strerror(error.errno) if error.errno else "it does not read what it is sent"
+            )
+            raise StartError(self._failed(reason), phase="process") from None
+        finally:
+            self._socket.close()
+        self._since = time.monotonic()
+        return self._waited
+
+    def _waited(self) -> None:
+        """Say once who holds up the command, if it has yet to run after some seconds.
+
+        On standard error, and to systemd where a service starts the container.
+        """
+        if self._said or time.monotonic() - self._since < _SILENCE:
+            return
+        self._said = True
+        text = f"waiting for the agent at {printable(self._path)}"
+        try:
+            posix.write(2, f"sysbox: {text}\n".encode("utf-8", "surrogateescape"))
+            if address := unix.notify_address():
+                unix.notify(address, f"STATUS={text}")
+        except OSError:
+            pass  # ignoring: nobody is there to be told
+
+    def _connected(self) -> bool:
+        try:
+            self._socket.connect(self._path)
+        except BlockingIOError:
+            return False  # as many as it has room for wait for it already
+        return True
+
+    def _check_peer(self) -> None:
+        """Who answers a container's calls can make it do anything: it is root, or who calls.
+
+        The kernel tells who began to listen (unix(7), SO_PEERCRED).
+        """
+        _, uid, _ = _UCRED.unpack(
+            self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _UCRED.size)
+        )
+        if uid not in (0, posix.geteuid()):
+            self._socket.close()
+            raise SpecError(
+                self._failed(f"the user {uid} listens there, not root"),
+                hint="who listens there answers for the container: use a directory that only root can change",
+            )
+
+    def _send(self, message: bytes, fd: int) -> None:
+        """Raises TimeoutError once all its time is over, whatever it has read; other OSError."""
+        deadline = time.monotonic() + self._left
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
+        while message:
+            try:
+                sent = self._socket.sendmsg([message], rights, _socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                left = deadline - time.monotonic()
+                if left <= 0 or not ready(writing=(self._socket.fileno(),), seconds=left):
+                    raise TimeoutError from None
+                continue
+            message, rights = message[sent:], []
+
+    def _failed(self, reason: str) -> str:
+        return f"seccomp profile: listenerPath {self._path}: {reason}"
 
 
 def state(record: Record, metadata: str, pid: int, first: int) -> bytes:
@@ -75,7 +151,3 @@ def state(record: Record, metadata: str, pid: int, first: int) -> bytes:
             },
         }
     )
-
-
-def _reason(error: OSError) -> str:
-    return posix.strerror(error.errno) if error.errno else "it does not answer"

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sysbox.run.init import Inherited
     from sysbox.security.seccomp import Filter
 
+    OnListener = Callable[[int, int], Callable[[], None] | None]
 
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _P_PIDFD = 3  # waitid(2)
@@ -41,6 +42,27 @@ _PATIENCE = 1000  # ms
 _ENDING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)  # they end a start
 # the ends of a process whose filter refuses even exit(2) (`_sys.leave`), or kills it
 _REFUSED = (_signal.SIGILL, _signal.SIGTRAP, _signal.SIGSEGV, _signal.SIGABRT, _signal.SIGSYS)
+
+
+class _Interruptible:
+    """A context in which signals that end a start do so at once, though they are held for the container.
+
+    The process at the other end of a socket may never answer.
+    """
+
+    def __init__(self, *, wanted: bool = True) -> None:
+        self._signals = _ENDING if wanted else ()
+
+    def __enter__(self) -> None:
+        self._held = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+        try:
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, self._signals)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._held)
 
 
 class Parked:
@@ -59,7 +81,9 @@ class Parked:
         # called each second while we wait for the child
         self.meanwhile: Callable[[], None] | None = None
         # called once with the descriptor by which its system calls are answered, and its pid
-        self.on_listener: Callable[[int, int], None] | None = None
+        self.on_listener: OnListener | None = None
+        # what that returned: called each second while who answers may hold the child up
+        self._answered: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -134,7 +158,8 @@ class Parked:
         except (OSError, TypeError, OverflowError):
             raise StartError("the listener of its filter is gone", phase="handshake") from None
         try:
-            pass_on(fd, self.pid)
+            with _Interruptible():
+                self._answered = pass_on(fd, self.pid)
         finally:
             posix.close(fd)
         self._channel.send(TAKEN)
@@ -156,6 +181,7 @@ class Parked:
         """Wait until a container that is only created needs nothing more of us. Raises StartError."""
         try:
             self._pass_listener()
+            self._await(self._channel.fileno())
             self._channel.receive(WAITING)
         finally:
             self._channel.close()
@@ -174,12 +200,16 @@ class Parked:
             raise refused
 
     def _await(self, fd: int) -> None:
-        """Wait until `fd` can be read; `meanwhile` may raise."""
-        if self.meanwhile:
-            poll = select.poll()
-            poll.register(fd, select.POLLIN)
+        """Wait until `fd` can be read; `meanwhile` may raise, and a signal where an agent holds it up."""
+        if not (self.meanwhile or self._answered):
+            return
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        with _Interruptible(wanted=self._answered is not None):
             while not poll.poll(_PATIENCE):
-                self.meanwhile()
+                for each in (self.meanwhile, self._answered):
+                    if each:
+                        each()
 
     def _refused(self, error: StartError | None = None) -> StartError | None:
         """The error to raise if its filter has ended the child before the command ran, else None."""
@@ -210,9 +240,7 @@ class Parked:
             posix.close(pidfd)
 
 
-def listening(
-    record: Record, filtered: Filter | None, first: int = 0
-) -> Callable[[int, int], None] | None:
+def listening(record: Record, filtered: Filter | None, first: int = 0) -> OnListener | None:
     """`Parked.on_listener` for a filter; `first` is the container's first process, if there is one already.
 
     Raises SpecError where nobody listens, KernelError.
@@ -225,7 +253,7 @@ def listening(
         return recording.join(record) if first else recording.begin(record)
     from sysbox.run import listener  # few containers need it
 
-    return listener.connect(record, filtered, first)
+    return listener.Agent(record, filtered, first)
 
 
 def let_start(path: str) -> None:
@@ -257,7 +285,7 @@ def destroy(pid: int, pidfd: int) -> int | None:
         return None
 
 
-def park(inherited: Inherited, on_listener: Callable[[int, int], None] | None = None) -> Parked:
+def park(inherited: Inherited, on_listener: OnListener | None = None) -> Parked:
     """Fork the child; it begins to make its namespaces and its root at once.
 
     Signals that end a start wait until the context is entered: before, nothing would destroy the child.
