@@ -26,6 +26,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -318,6 +319,33 @@ static PyObject *sys_fstatfs_type(PyObject *module, PyObject *arguments)
     if (fstatfs(fd, &information) < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
     return PyLong_FromLongLong((long long)information.f_type);
+}
+
+static PyObject *sys_file_handle(PyObject *module, PyObject *arguments)
+{
+    int fd, mount;
+    union {
+        struct file_handle head;
+        char space[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+    } handle = {.head.handle_bytes = MAX_HANDLE_SZ};
+    if (!PyArg_ParseTuple(arguments, "i", &fd))
+        return NULL;
+    if (syscall(SYS_name_to_handle_at, fd, "", &handle, &mount, AT_EMPTY_PATH) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return PyBytes_FromStringAndSize((char *)handle.head.f_handle, (Py_ssize_t)handle.head.handle_bytes);
+}
+
+static PyObject *sys_birth_time(PyObject *module, PyObject *arguments)
+{
+    int fd;
+    struct statx found;
+    if (!PyArg_ParseTuple(arguments, "i", &fd))
+        return NULL;
+    if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_BTIME, &found) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    if (!(found.stx_mask & STATX_BTIME))
+        return PyLong_FromLong(0);
+    return PyLong_FromLongLong(found.stx_btime.tv_sec * 1000000000LL + found.stx_btime.tv_nsec);
 }
 
 /* Privileges */
@@ -638,6 +666,8 @@ static PyMethodDef methods[] = {
      "mount_setattr(dirfd, path, flags, attr_set, attr_clr, propagation, userns_fd)"},
     {"openat2", sys_openat2, METH_VARARGS, "openat2(dirfd, path, flags, mode, resolve) -> fd"},
     {"fstatfs_type", sys_fstatfs_type, METH_VARARGS, "fstatfs_type(fd) -> magic number of the file system"},
+    {"file_handle", sys_file_handle, METH_VARARGS, "file_handle(fd) -> the handle of name_to_handle_at(2)"},
+    {"birth_time", sys_birth_time, METH_VARARGS, "birth_time(fd) -> nanoseconds since 1970, 0 is unknown"},
     {"capget", sys_capget, METH_NOARGS, "capget() -> (effective, permitted, inheritable)"},
     {"capset", sys_capset, METH_VARARGS, "capset(effective, permitted, inheritable)"},
     {"prctl", sys_prctl, METH_VARARGS, "prctl(option, a2=0, a3=0, a4=0, a5=0) -> int"},

@@ -21,10 +21,11 @@
  * open for a while (--hold), passes on what it tells systemd (--notify, see notify.h), passes SIGTERM on as the container's stop signal (SIGKILL after the timeout; a
  * negative one waits for ever), and when PID ends writes DIRECTORY/exit, one line of JSON:
  *
- *     {"code":N,"signal":N,"oom":BOOL,"oom_told":BOOL,"timeout":BOOL,"finished":NANOSECONDS,"usage":{"FILE":"text",...}}
+ *     {"code":N,"signal":N,"oom":BOOL,"oom_told":BOOL,"timeout":BOOL,"unrecorded":BOOL,"finished":NANOSECONDS,
+ *      "usage":{"FILE":"text",...}}
  *
- * code is the exit status of a shell (128 plus the signal), finished is since the epoch, usage has what each
- * --report, a file of its cgroup, said last. It then exits with that code, or with 0 if it was asked to stop.
+ * code is the exit status of a shell (128 plus the signal), unrecorded says that there was a recorder of its system
+ * calls (recorder.c), which is gone, finished is since the epoch, usage has what each --report, a file of its cgroup, said last. It then exits with that code, or with 0 if it was asked to stop.
  */
 #define _GNU_SOURCE
 #include "monitor.h"
@@ -38,6 +39,8 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -76,9 +79,23 @@ static struct {
 
 /* The end */
 
+/* The container still has its filter: the recorder lives, or has just ended because nobody has one, or was killed.
+ * After us nobody can tell, since systemd kills it with the service. */
+static int unrecorded(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char *end = put_number(put_text(address.sun_path, "/proc/self/fd/"), (uint64_t)monitor.dir);
+    put_text(end, "/recorder");
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int refused = connect(fd, (struct sockaddr *)&address, sizeof address) < 0 && errno == ECONNREFUSED;
+    close(fd);
+    return refused;
+}
+
 static _Noreturn void finish(const siginfo_t *how)
 {
     usage_read();
+    int lacking = unrecorded();
     int number = how->si_code == CLD_EXITED ? 0 : how->si_status;
     int code = number ? SIGNALLED + number : how->si_status;
     struct timespec now;
@@ -88,13 +105,14 @@ static _Noreturn void finish(const siginfo_t *how)
     int oom = usage_oom();
     int told = oom && helper_told_oom();
 
-    static char line[160 + USAGE_SPACE];
+    static char line[192 + USAGE_SPACE];
     char *end = put_text(line, "{\"code\":");
     end = put_number(end, (uint64_t)code);
     end = put_number(put_text(end, ",\"signal\":"), (uint64_t)number);
     end = put_text(put_text(end, ",\"oom\":"), oom ? "true" : "false");
     end = put_text(put_text(end, ",\"oom_told\":"), told ? "true" : "false");
     end = put_text(put_text(end, ",\"timeout\":"), monitor.timeout ? "true" : "false");
+    end = put_text(put_text(end, ",\"unrecorded\":"), lacking ? "true" : "false");
     end = put_text(end, ",\"finished\":");
     end = put_number(end, (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec);
     end = usage_put(put_text(end, ",\"usage\":{"));

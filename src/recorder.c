@@ -9,7 +9,8 @@
  * call's number. A call is in the table before it is made, so whoever reads the table after the last process has
  * ended misses none, even if this program is killed; calls fail with ENOSYS then.
  *
- * It ends when no process has a filter any more, or, until it has a listener, with PARENT.
+ * It ends when no process has a filter any more, or, until it has a listener, with PARENT. In the first case it cuts
+ * off what TABLE has behind the words: that is left where it was killed.
  */
 #define _GNU_SOURCE
 #include "text.h"
@@ -180,5 +181,5 @@ int main(int argc, char **argv)
             listened |= count > 1;
         }
     }
-    return 0;
+    return ftruncate(atoi(argv[2]), (off_t)(WORDS * sizeof *table)) < 0 ? FAILED : 0;
 }

@@ -110,7 +110,12 @@ def is_pseudo_mount(found: TreeEntry, above: int) -> bool:
 
 def is_pseudo(found: TreeEntry) -> bool:
     """Whether an entry is in a pseudo file system."""
-    return _sys.fstatfs_type(found.fd) in _KERNELS
+    return is_kernels(found.fd)
+
+
+def is_kernels(fd: int) -> bool:
+    """Whether an open file is in a pseudo file system."""
+    return _sys.fstatfs_type(fd) in _KERNELS
 
 
 def is_unsized(fd: int) -> bool:

@@ -119,6 +119,18 @@ def send(message: bytes) -> None:
         pass  # ignoring: journald does not run, or its socket's queue is full
 
 
+def warn(text: str, record: Record) -> None:
+    """Write a line about a container to the journal, for who looks for what went wrong; it is no event."""
+    fields = {"SYSBOX_ID": record.id, "SYSBOX_NAME": record.name}
+    line = {"MESSAGE": text, "PRIORITY": "3", "SYSLOG_IDENTIFIER": "sysbox", **fields}
+    send(
+        b"".join(
+            _field((key.encode(), value.encode("utf-8", "surrogateescape")))
+            for key, value in line.items()
+        )
+    )
+
+
 def _message(kind: str, action: str, actor: str, attributes: dict[str, str], name: str) -> bytes:
     fields = {
         "MESSAGE": f"{kind} {action} {name or actor}",

@@ -230,6 +230,7 @@ class Ended(Frozen):
     finished_ns: int = 0
     usage: Usage = Usage()
     error: str = ""  # why the supervisor could not go on and killed it
+    unrecorded: bool = False  # the recorder of its system calls was gone before
 
 
 class Final(Frozen):

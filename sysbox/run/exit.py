@@ -74,7 +74,7 @@ def _settled(record: Record, runtime: Runtime, ended: Ended | None, *, behind: b
     if record.spec.security.recorded:
         from sysbox.run import recording  # few containers are recorded
 
-        final = recording.finish(record, final)
+        final = recording.finish(record, final, lacking=ended is not None and ended.unrecorded)
     store.write_final(record, final)
     # before the run is forgotten: a command that waits for that emits its own event next
     _emit_events(record, final, oom_told=ended is not None and ended.oom_told)

@@ -36,6 +36,7 @@ def of_monitor(directory: str) -> Ended | None:
             oom=bool(values["oom"]),
             oom_told=bool(values.get("oom_told", False)),
             timeout=bool(values["timeout"]),
+            unrecorded=bool(values.get("unrecorded", False)),
             finished_ns=int(values["finished"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:

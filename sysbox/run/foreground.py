@@ -181,6 +181,10 @@ class Attended:
                 machine.register_later(self._entry)
                 ended = self._foreground.wait(self._started.oom, self._started.reports)
             machine.cancel_register()
+            if self._record.spec.security.recorded:
+                from sysbox.run import recording  # few containers are recorded
+
+                ended = ended.replace(unrecorded=recording.is_gone(self._record))
             final = settle(self._record.id, ended, behind=True)
             if final is None:
                 return ended.code

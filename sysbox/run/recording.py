@@ -3,7 +3,8 @@
 A filter that comes before the container's own asks a process beside the container, the recorder
 (src/recorder.c), about each call that its own would allow; the recorder notes the call, and it goes on. So
 none is missed. What it notes is a table in a file beside the record, which outlives the recorder: when the
-container has ended, whoever records that end makes the profile.
+container has ended, whoever records that end makes the profile. A recorder that ends since nobody has the
+filter any more cuts the mark off the table; it is left by one that was killed.
 """
 
 from __future__ import annotations
@@ -19,39 +20,52 @@ from sysbox.base import codec
 from sysbox.base.errors import FormatError, KernelError, SpecError, StartError, SysboxError
 from sysbox.base.files import identity, read_file, unlink, write_all, write_file
 from sysbox.base.paths import LIBEXEC
-from sysbox.linux import unix
+from sysbox.container import events
+from sysbox.linux import _sys, unix
 from sysbox.spec import RECORD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from sysbox.container.records import Final, Record
 
 WORDS = 16384  # of 64 bits, as in src/recorder.c
 SIZE = WORDS * 8
-_HINT = "stop it: without the recorder, its system calls fail with ENOSYS"
+_MARK = 8  # bytes behind the words
 
 
-def check(path: str) -> tuple[int, int]:
-    """The (device, inode) of the directory of FILE. Raises SpecError where no profile could be written."""
+def check(path: str) -> list[Any]:
+    """What the directory of FILE is known by later, see `_place`. Raises SpecError where no profile could be
+    written.
+    """
     where = f"seccomp={RECORD}{path}"
     try:
         directory = _open_directory(path)
     except OSError as error:
         raise SpecError(f"{where}: its directory: {posix.strerror(error.errno or 0)}") from None
     try:
+        _check_directory(directory, path.rpartition("/")[2], where)
+        return _place(directory)
+    finally:
+        posix.close(directory)
+
+
+def _check_directory(directory: int, name: str, where: str) -> None:
+    from sysbox.base import tree
+
+    try:
+        if tree.is_kernels(directory):
+            raise SpecError(f"{where}: its directory is in a file system of the kernel")
         if not posix.access(".", posix.W_OK, dir_fd=directory):
             raise SpecError(f"{where}: its directory cannot be written")
-        found = posix.stat(path.rpartition("/")[2], dir_fd=directory, follow_symlinks=False)
+        found = posix.stat(name, dir_fd=directory, follow_symlinks=False)
         if not _stat.S_ISREG(found.st_mode) and not _stat.S_ISLNK(found.st_mode):
             raise SpecError(f"{where}: not a regular file")
     except OSError as error:
         if error.errno != errno.ENOENT:
             raise SpecError(f"{where}: {posix.strerror(error.errno or 0)}") from None
-    finally:
-        posix.close(directory)
-    return _identity(path)
 
 
 def begin(record: Record) -> Callable[[int, int], None]:
@@ -59,17 +73,14 @@ def begin(record: Record) -> Callable[[int, int], None]:
 
     Raises SpecError, KernelError.
     """
-    device, inode = check(record.spec.security.recorded)
-    write_file(_beside(record), codec.dumps([device, inode]))
+    place = check(record.spec.security.recorded)
+    write_file(_beside(record), codec.dumps(place))
     path = _socket_of(record)
     unlink(path)
     fds: list[int] = []
     try:
-        table = posix.open(
-            _table(record), posix.O_RDWR | posix.O_CREAT | posix.O_NOFOLLOW | posix.O_CLOEXEC, 0o600
-        )
+        table = _open_table(_table(record))
         fds.append(table)
-        posix.ftruncate(table, SIZE)
         fds.append(unix.bind(path, _socket.SOCK_DGRAM).detach())
         _spawn(fds[1], table)
     except OSError as error:
@@ -78,6 +89,28 @@ def begin(record: Record) -> Callable[[int, int], None]:
         for fd in fds:
             posix.close(fd)
     return join(record)
+
+
+def _open_table(path: str) -> int:
+    """The table, with what an earlier run has noted in it. Raises KernelError.
+
+    Its blocks are allocated now: the recorder, which has it mapped, would be killed where the disk is full
+    later. posix_fallocate(3) writes where the file system cannot do it otherwise.
+    """
+    flags = posix.O_RDWR | posix.O_CREAT | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    fd = -1
+    try:
+        fd = posix.open(path, flags, 0o600)
+        posix.posix_fallocate(fd, 0, SIZE + _MARK)
+    except OSError as error:
+        if fd >= 0:
+            posix.close(fd)
+        hint = ""
+        if error.errno == errno.EFBIG:
+            hint = f"it has {SIZE + _MARK} bytes: raise `ulimit -f`, or LimitFSIZE= of a service"
+        number = error.errno or errno.EIO
+        raise KernelError("make the recorder's table", path, number, hint=hint) from None
+    return fd
 
 
 def _spawn(socket: int, table: int) -> None:
@@ -108,7 +141,7 @@ def join(record: Record) -> Callable[[int, int], None]:
             raise StartError(
                 f"the recorder of its system calls has ended: {posix.strerror(error.errno or 0)}",
                 phase="process",
-                hint=_HINT,
+                hint=f"`sysbox stop {record.name}`: without the recorder its system calls fail with ENOSYS",
             ) from None
         finally:
             socket.close()
@@ -116,10 +149,39 @@ def join(record: Record) -> Callable[[int, int], None]:
     return pass_on
 
 
-def finish(record: Record, final: Final) -> Final:
-    """Write the profile of a container that has ended; the end, with why that failed if it did."""
+def is_gone(record: Record) -> bool:
+    """Whether the recorder has ended; for who sees the container end. `unrecorded` of src/monitor.c."""
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        socket.connect(_socket_of(record))
+    except OSError as error:
+        return error.errno == errno.ECONNREFUSED
+    finally:
+        socket.close()
+    return False
+
+
+def finish(record: Record, final: Final, *, lacking: bool) -> Final:
+    """Write the profile of a container that has ended; the end, with why that failed if it did.
+
+    `lacking` is whether the recorder was gone by then. What is wrong goes to the journal too: with --rm
+    nobody can ask for the end.
+    """
     wrong = _finish(record)
-    return final.replace(error=final.error or wrong)
+    if not wrong and lacking and _is_marked(record):
+        path = record.spec.security.recorded
+        wrong = f"the recorder ended before the container: {path} is incomplete"
+    if wrong:
+        events.warn(f"container {record.name}: {wrong}", record)
+    return final.replace(error="; ".join(one for one in (final.error, wrong) if one))
+
+
+def _is_marked(record: Record) -> bool:
+    """Whether the recorder was killed."""
+    try:
+        return posix.stat(_table(record)).st_size > SIZE
+    except OSError:
+        return False  # the start has not come so far
 
 
 def _finish(record: Record) -> str:
@@ -129,7 +191,7 @@ def _finish(record: Record) -> str:
     """
     path = record.spec.security.recorded
     try:
-        words = read_file(_table(record), SIZE)
+        words = read_file(_table(record), SIZE + _MARK)
         if words is None:
             return ""  # it has not come so far
         from sysbox.security import recorded
@@ -138,8 +200,7 @@ def _finish(record: Record) -> str:
         if not calls:
             return ""
         text = recorded.profile_of(calls, privileged=record.spec.security.privileged)
-        device, inode = codec.loads(read_file(_beside(record)) or b"null", "calls.json")
-        _put(path, text, (device, inode))
+        _put(path, text, codec.loads(read_file(_beside(record)) or b"null", "calls.json"))
     except OSError as error:
         return f"cannot write the profile {path}: {posix.strerror(error.errno or 0)}"
     except (SysboxError, TypeError, ValueError) as error:
@@ -147,11 +208,12 @@ def _finish(record: Record) -> str:
     return ""
 
 
-def _put(path: str, text: bytes, expected: tuple[int, int]) -> None:
+def _put(path: str, text: bytes, expected: list[Any]) -> None:
     """Replace the file as a whole, in the directory that it was at the start: a container may share that."""
     directory = _open_directory(path)
     try:
-        if identity(directory) != expected:
+        # two numbers are of a container that an older version has started
+        if not expected or _place(directory)[: len(expected)] != expected:
             raise FormatError("its directory is not the one of the start any more")
         temporary = f".sysbox-{posix.urandom(8).hex()}"
         fd = posix.open(
@@ -180,12 +242,20 @@ def _open_directory(path: str) -> int:
     return posix.open(above, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
 
 
-def _identity(path: str) -> tuple[int, int]:
-    directory = _open_directory(path)
+def _place(directory: int) -> list[Any]:
+    """Device, inode, handle and time of birth (nanoseconds, 0 is unknown) of a directory.
+
+    Another gets the inode once it is removed: the handle has a generation too (open_by_handle_at(2)), but not
+    every file system has handles.
+    """
+    return [*identity(directory), _handle(directory), _sys.birth_time(directory)]
+
+
+def _handle(directory: int) -> str:
     try:
-        return identity(directory)
-    finally:
-        posix.close(directory)
+        return _sys.file_handle(directory).hex()
+    except OSError:
+        return ""  # ignoring: the file system has none
 
 
 def _table(record: Record) -> str:

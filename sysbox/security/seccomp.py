@@ -78,7 +78,7 @@ def filter_for(security: Security, cap_mask: int, machine: str = "") -> Filter |
 
 
 def profile_of(security: Security) -> str:
-    """Which filter applies: "default", "unconfined", the name of a profile its path, or record:FILE."""
+    """Which filter applies: "default", "unconfined", the name of a profile, its path, or record:FILE."""
     if security.seccomp in ("", "default", "builtin"):
         return "unconfined" if security.privileged else "default"
     return security.seccomp

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
-from containers import Containers, eventually, systemctl
+from containers import Containers, eventually, popen, systemctl
 from lane import Sysbox
 
 SLEEPING = ("35", "230")  # nanosleep(2), clock_nanosleep(2)
@@ -35,6 +36,12 @@ def recorders() -> list[int]:
         except OSError:
             continue
     return found
+
+
+def journal(container: str) -> str:
+    """What sysbox itself has said of a container that went wrong."""
+    command = ["journalctl", "-q", "-o", "cat", "-p", "err", f"SYSBOX_ID={container}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def none_is_left() -> None:
@@ -126,6 +133,9 @@ def test_a_recorder_that_is_killed(sysbox: Sysbox, containers: Containers, tmp_p
     (recorder,) = recorders()
     os.kill(recorder, signal.SIGKILL)
     one.await_state("exited")
+    said = f"the recorder ended before the container: {path} is incomplete"
+    assert one.inspect("State.Error") == said
+    eventually(lambda: said in journal(one.id), "the journal says so")
     assert {"uname", "umask"} <= names(path)
     none_is_left()
     two = containers(*asked("record:", path))
@@ -138,7 +148,24 @@ def test_a_recorder_that_is_killed(sysbox: Sysbox, containers: Containers, tmp_p
     done = sysbox("exec", two.id, "true")
     assert done.returncode == 125
     assert "the recorder of its system calls has ended" in done.stderr
+    assert f"sysbox stop {two.inspect('Name')[1:]}" in done.stderr
     two("kill")
+
+
+def test_a_recorder_that_is_killed_in_the_foreground(
+    sysbox: Sysbox, image: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "made.json"
+    flags = ("--rm", "--name", "unheard", *asked("record:", path))
+    process = popen("run", *flags, image, "sh", "-c", "echo up; sleep 1000")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    (recorder,) = recorders()
+    os.kill(recorder, signal.SIGKILL)
+    sysbox("kill", "unheard")  # perhaps it has ended: exit(2) fails too
+    _, said = process.communicate(timeout=60)
+    wanted = f"the recorder ended before the container: {path} is incomplete"
+    assert (process.returncode, wanted in said) == (125, True), said
 
 
 def test_a_supervisor_that_is_killed(containers: Containers, tmp_path: Path) -> None:
@@ -153,11 +180,38 @@ def test_a_supervisor_that_is_killed(containers: Containers, tmp_path: Path) -> 
     none_is_left()
 
 
+def test_one_that_removes_itself_and_cannot_write_its_profile(
+    containers: Containers, tmp_path: Path
+) -> None:
+    """Nobody can ask for its end: the journal says it."""
+    above = tmp_path / "above"
+    above.mkdir()
+    one = containers("--rm", *asked("record:", above / "made.json"))
+    above.rmdir()
+    one("kill")
+    said = f"cannot write the profile {above}/made.json: No such file or directory"
+    eventually(lambda: said in journal(one.id), "the journal says so")
+    none_is_left()
+
+
+def test_what_is_said_before_a_start(sysbox: Sysbox, image: str, tmp_path: Path) -> None:
+    path = tmp_path / "made.json"
+    flags = asked("record:", path)
+    done = sysbox("run", "--dry-run", *flags, image, "true", check=True)
+    assert f"seccomp record:{path}" in done.stdout
+    limited = popen("run", "--rm", *flags, image, "true", under=("prlimit", "--fsize=65536"))
+    _, said = limited.communicate(timeout=60)
+    assert (limited.returncode, "raise `ulimit -f`" in said) == (125, True), said
+    assert not recorders()
+    assert not path.exists()
+
+
 def test_where_no_profile_can_be_written(sysbox: Sysbox, image: str, tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     for file, said in (
         ("nowhere/made.json", "its directory: No such file or directory"),
         ("directory", "not a regular file"),
+        ("/proc/made.json", "its directory is in a file system of the kernel"),
     ):
         for verb in (("run",), ("run", "-d"), ("create",)):
             flags = ("--name", "never", *asked("record:", tmp_path / file))

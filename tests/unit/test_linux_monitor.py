@@ -396,3 +396,17 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
 
     found = [json.loads(line)["log"][:1] for line in in_child(fill, CLONE_NEWNS).splitlines()]
     assert found == ["a", "c"]
+
+
+def test_it_says_whether_the_recorder_is_gone(tmp_path: Path) -> None:
+    """A socket that nobody has open is what is left of one (src/recorder.c)."""
+    for gone in (None, False, True):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as recorder:
+            if gone is not None:
+                recorder.bind(str(tmp_path / "recorder"))
+            if gone:
+                recorder.close()
+            monitor = start(tmp_path, lambda: None)
+            _, ended = finish(monitor, tmp_path)
+        assert ended["unrecorded"] is bool(gone)
+        (tmp_path / "recorder").unlink(missing_ok=True)

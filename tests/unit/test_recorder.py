@@ -28,7 +28,7 @@ UNMADE = 5000  # no call has such a number
 
 class Recorder:
     def __init__(self, table: Path) -> None:
-        table.write_bytes(bytes(recording.SIZE))
+        table.write_bytes(bytes(recording.SIZE + 8))
         self._table = table
         self.recorded: set[int] = set()  # process ids, until they are waited for
         self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -40,6 +40,10 @@ class Recorder:
     def give(self, fd: int) -> None:
         socket.send_fds(self.ours, [b"L"], [fd])
         os.close(fd)
+
+    def is_marked(self) -> bool:
+        """As one that was killed leaves it."""
+        return self._table.stat().st_size > recording.SIZE
 
     def numbers(self) -> list[int]:
         words = memoryview(self._table.read_bytes()).cast("Q")
@@ -112,13 +116,27 @@ class Recorded:
 
 def test_it_notes_each_call_and_lets_it_go_on(recorder: Recorder) -> None:
     one = Recorded(recorder, GETPPID, UMASK, GETPPID, UNMADE)
+    assert recorder.is_marked()
     assert one.wait() == [0, 0, 0, errno.ENOSYS]
     assert recorder.process.wait(10) == 0  # with its last listener
+    assert not recorder.is_marked()
     found = recorder.numbers()
     assert {GETPPID, UMASK, 59, 231} <= set(found)
     assert len(found) == len(set(found))
     assert found.count(317) == 1  # of the command, not the one before it
     assert max(found) < UNMADE
+
+
+def test_one_that_is_killed_leaves_the_mark(recorder: Recorder) -> None:
+    gate, opens = os.pipe()
+    one = Recorded(recorder, UMASK, gate=gate)
+    until(lambda: 0 in recorder.numbers(), 10, 0.01)  # it reads
+    recorder.process.kill()
+    recorder.process.wait()
+    for fd in (gate, opens):
+        os.close(fd)
+    os.close(one.answers)
+    assert recorder.is_marked()
 
 
 def test_several_listeners_and_one_that_goes_on(recorder: Recorder) -> None:
