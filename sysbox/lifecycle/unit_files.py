@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import _stat
 import posix
 
 from sysbox.base.errors import FormatError
 from sysbox.base.frozen import Frozen
 from sysbox.base.suggest import nearest
 from sysbox.host import exists
+from sysbox.lifecycle import unit_owners
 from sysbox.lifecycle.unit import launcher, text_of
 from sysbox.units.quadlet import convert, cycles, socketfiles, sources, units, users
 
@@ -45,6 +45,7 @@ def made(paths: Iterable[str]) -> list[Service]:
 
 def chosen(paths: Iterable[str]) -> list[Chosen]:
     """What is given; what it refers to is beside it, or where declarations are. Raises FormatError."""
+    paths = list(paths)
     given = list(dict.fromkeys(file for path in paths for file in _files(path)))
     places = [users.callers(), users.common(), *users.each()]
     found = []
@@ -54,7 +55,8 @@ def chosen(paths: Iterable[str]) -> list[Chosen]:
         rest = [path for path in rest if path not in own]
         if own:
             found.append(_of_users(_read(own), place))
-    return ([_of_the_system(_read(rest))] if rest else []) + found
+    named = {path for path in map(_absolute, paths) if _is_file(path)}
+    return _of_the_system(_read(rest), named) + found
 
 
 def state_of(installed: list[Installed]) -> dict[str, str]:
@@ -106,21 +108,29 @@ def _of_users(given: tuple[Source, ...], place: users.Places) -> Chosen:
     return _with(given, known, of_users=True)
 
 
-def _of_the_system(given: tuple[Source, ...]) -> Chosen:
+def _of_the_system(given: tuple[Source, ...], named: set[str]) -> list[Chosen]:
+    """Those of one owner together: of what nobody has given, each sees what its own owner may add.
+
+    A file that is `named` may be anyone's, one that is found in a directory not. Raises FormatError.
+    """
     beside = dict.fromkeys(one.path.rpartition("/")[0] for one in given)
-    owners = {0, posix.geteuid(), *(_owner(one.path) for one in given)}
+    sets: dict[frozenset[int], list[Source]] = {}
     for one in given:
-        for path in _of_others(one, owners):
-            raise FormatError(
-                f"{path}: it is not of the owner of {one.path}, nor of root",
-                hint="anyone may have put it there: remove it, or move the declaration elsewhere",
-            )
-    known = [
-        one
-        for one in sources.find(beside=beside)
-        if one.path.rpartition("/")[0] not in beside or not _of_others(one, owners)
-    ]
-    return _with(given, known, of_users=False)
+        owners = unit_owners.trusted()
+        if one.path in named:
+            owners |= {unit_owners.owner(one.path)}
+        else:
+            unit_owners.check_found(one)
+        unit_owners.check_drop_ins(one, owners)
+        sets.setdefault(owners, []).append(one)
+    found = []
+    there = sources.find(beside=beside) if sets else []
+    for owners, own in sets.items():
+        known = [one for one in there if unit_owners.count(one, owners, beside)]
+        chosen = _with(tuple(own), [*known, *given], of_users=False)
+        unit_owners.check_sockets(chosen.sources, chosen.declared)
+        found.append(chosen)
+    return found
 
 
 def _with(given: tuple[Source, ...], known: list[Source], *, of_users: bool) -> Chosen:
@@ -141,30 +151,10 @@ def _containers(given: tuple[Source, ...], declared: Declared) -> Iterator[Sourc
                 continue  # its conversion says so
 
 
-def _of_others(source: Source, owners: set[int]) -> list[str]:
-    """The file and its drop-in directories that others have made: in /tmp, anyone may."""
-    files = {file for _, file, _ in source.sections} - {source.path}
-    paths = {source.path, *(file.rpartition("/")[0] for file in files)}
-    return sorted(path for path in paths if _owner(path) not in owners)
-
-
-def _owner(path: str) -> int:
-    """The uid of the owner of a file, of a link itself; -1 if it is gone, or a directory for everyone."""
-    try:
-        status = posix.lstat(path)
-    except OSError:
-        return -1
-    if _stat.S_ISDIR(status.st_mode) and status.st_mode & 0o002:
-        return -1
-    return status.st_uid
-
-
 def _files(path: str) -> list[str]:
     """The absolute path of a file, or those of the declarations in a directory. Raises FormatError."""
-    whole = path if path.startswith("/") else f"{posix.getcwd()}/{path}"
-    # not "..": what is before it may be a link
-    full = "/" + "/".join(part for part in whole.split("/") if part not in ("", "."))
-    if sources.is_declaration(full.rpartition("/")[2]):
+    full = _absolute(path)
+    if _is_file(full):
         return [full]
     try:
         names = sorted(filter(sources.is_declaration, posix.listdir(full)))
@@ -180,6 +170,17 @@ def _files(path: str) -> list[str]:
     if not names:
         raise FormatError(f"{path}: no declaration is in this directory")
     return [f"{full}/{name}" for name in names]
+
+
+def _absolute(path: str) -> str:
+    whole = path if path.startswith("/") else f"{posix.getcwd()}/{path}"
+    # not "..": what is before it may be a link
+    return "/" + "/".join(part for part in whole.split("/") if part not in ("", "."))
+
+
+def _is_file(path: str) -> bool:
+    """Whether it is a declaration by its name; else it is a directory of them."""
+    return sources.is_declaration(path.rpartition("/")[2])
 
 
 def _read(paths: list[str]) -> tuple[Source, ...]:

@@ -37,19 +37,75 @@ def test_a_drop_in_of_another_user_is_refused(shared: Path, sysbox: Sysbox, name
     for verb in ("check", "print", "install"):
         done = sysbox("unit", verb, shared / "web.container")
         assert done.returncode == 1
-        assert f"{below}: it is not of the owner of {shared}/web.container" in done.stderr
+        assert f"{below}: it belongs to uid {USER}: others may change with it what" in done.stderr
     assert not Path("/etc/systemd/system/web.service").exists()
     # neither is a link to a directory of root's; mostly the kernel does not follow it (fs.protected_symlinks)
     below.rename(shared / "kept.d")
     below.symlink_to("kept.d")
     os.chown(below, USER, USER, follow_symlinks=False)
-    os.chown(shared / "kept.d", 0, 0)
+    for path in (shared / "kept.d", shared / "kept.d" / "a.conf"):
+        os.chown(path, 0, 0)
     assert "ExecStartPre" not in sysbox("unit", "print", shared / "web.container").stdout
     below.unlink()
     (shared / "kept.d").rename(below)
     assert "ExecStartPre" in sysbox("unit", "print", shared / "web.container").stdout
     below.chmod(0o777)  # all users can put files there
-    assert "it is not of the owner" in sysbox("unit", "check", shared / "web.container").stderr
+    assert "all users can write it" in sysbox("unit", "check", shared / "web.container").stderr
+    below.chmod(0o755)
+    os.chown(below / "a.conf", USER, USER)
+    done = sysbox("unit", "install", shared / "web.container")
+    assert f"{below}/a.conf: it belongs to uid {USER}" in done.stderr
+
+
+@pytest.mark.parametrize("what", ["directory", "file"])
+def test_a_drop_in_that_a_group_can_write_is_refused(
+    shared: Path, sysbox: Sysbox, what: str
+) -> None:
+    below = hostile(shared, "web.container.d", "[Service]\nExecStartPre=/bin/true\n")
+    path = below if what == "directory" else below / "a.conf"
+    for one in (below, below / "a.conf"):
+        os.chown(one, 0, 0)
+    path.chmod(0o775)
+    assert sysbox("unit", "print", shared / "web.container").returncode == 0  # root's group
+    os.chown(path, 0, USER)
+    path.chmod(0o775)
+    done = sysbox("unit", "install", shared / "web.container")
+    assert (done.returncode, f"{path}: group {USER} can write it" in done.stderr) == (1, True)
+
+
+def test_a_file_of_his_lends_no_trust_to_his_drop_in(shared: Path, sysbox: Sysbox) -> None:
+    """He adds a declaration of his own, so that its owner seems to be one of those who may."""
+    below = hostile(shared, "web.container.d", "[Service]\nExecStartPre=/bin/touch /root/pwned\n")
+    lure = shared / "zz.volume"
+    lure.write_text("[Volume]\n")
+    os.chown(lure, USER, USER)
+    for verb in ("check", "install"):
+        for given in ([shared], [shared / "web.container", lure]):
+            done = sysbox("unit", verb, *given)
+            assert (done.returncode, "it belongs to uid" in done.stderr) == (1, True), done.stderr
+    (below / "a.conf").unlink()
+    below.rmdir()
+    done = sysbox("unit", "install", shared)
+    assert f"{lure}: it belongs to uid {USER}: others may have put it into this" in done.stderr
+    assert "name each file that is to count" in done.stderr
+    assert not Path("/etc/systemd/system/web.service").exists()
+
+
+def test_a_socket_file_of_his_joins_no_container_of_others(shared: Path, sysbox: Sysbox) -> None:
+    socket = shared / "web.socket"
+    socket.write_text("[Socket]\nListenStream=8099\nExecStartPre=/bin/touch /root/pwned\n")
+    os.chown(socket, USER, USER)
+    for given in ([shared], [socket], [shared / "web.container", socket]):
+        done = sysbox("unit", "install", *given)
+        assert (done.returncode, f"{socket}: it belongs to uid {USER}: " in done.stderr) == (
+            1,
+            True,
+        )
+    assert "web.socket" not in sysbox("unit", "print", shared / "web.container", check=True).stdout
+    assert not Path("/etc/systemd/system/web.socket").exists()
+    os.chown(shared / "web.container", USER, USER)  # his own may have it
+    done = sysbox("unit", "print", shared / "web.container", check=True)
+    assert "ListenStream=8099" in done.stdout
 
 
 def test_a_reference_is_not_to_a_file_of_another_user(
