@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import FormatError, SysboxError
 from sysbox.base.suggest import did_you_mean
+from sysbox.cli import unit_protection
 from sysbox.cli.commands import network as network_command
 from sysbox.cli.commands import volume as volume_command
 from sysbox.cli.parse import hot
@@ -37,6 +38,7 @@ _KEYS = {
 }  # fmt: skip
 _OPTIONS = {"type": "Type", "device": "Device", "o": "Options"}
 _LATER = "--env-file="  # it may be made before the service starts
+_PROFILE = "--security-opt=seccomp="  # its file is looked for: the one of a specifier is not known
 
 
 def check(service: Service) -> None:
@@ -57,9 +59,13 @@ def check(service: Service) -> None:
             f"{_argument(service, (*unknown, '')[0])}: `sysbox {verb.name}` {what}", hint=hint
         ) from None
     except SysboxError as error:
-        raise FormatError(
-            f"{_place(service, error.message)}{error.message}", hint=error.hint
-        ) from None
+        key, flag = unit_protection.key_of(error.message)
+        text = error.message.removeprefix(flag)
+        if place := _place_of(service, text, {key}, word=text.partition(": ")[0]):
+            hint = error.hint.replace(flag, f"{key}=")
+            raise FormatError(place + text, hint=hint) from None
+        place = _place(service, error.message)
+        raise FormatError(f"{place}{error.message}", hint=error.hint) from None
 
 
 def _argument(service: Service, flag: str) -> str:
@@ -72,7 +78,7 @@ def _argument(service: Service, flag: str) -> str:
 
 def _run(service: Service, values: Values) -> None:
     _check_image(service, values)
-    spec.build(values, detach=True)
+    unit_protection.check(values.security_opt, spec.build(values, detach=True).security)
 
 
 def _pod(_service: Service, values: Values) -> None:
@@ -120,6 +126,8 @@ def _check_image(service: Service, values: Values) -> None:
 
 def _is_known_later(word: str) -> bool:
     """Whether a flag's value depends on a file or variable that need not be there yet."""
+    if word.startswith(_PROFILE) and "%" in word.replace("%%", ""):
+        return True
     return word.startswith(_LATER) or (word.startswith("--") and "$" in word.replace("$$", ""))
 
 
@@ -144,8 +152,15 @@ def _place(service: Service, message: str) -> str:
     names = {key.name for key in SECTIONS[title] if key.flag == flag} | {_KEYS.get(flag, "")}
     if flag == "--opt":
         names.add(_OPTIONS.get(message.split()[1].partition("=")[0], "Options"))
+    return _place_of(service, message, names) or f"{service.source.path}: "
+
+
+def _place_of(service: Service, message: str, names: set[str], word: str = "") -> str:
+    """The place of the assignment of one of these keys, "" if there is none; of several the one of `word`."""
+    title = service.source.kind.capitalize()
     found = [one for one in service.source.assignments if one.section == title and one.key in names]
     # of several values the one that the message quotes
-    for one in [one for one in found if one.value in message] or found[-1:]:
+    quoted = [one for one in found if (word in one.value.split() if word else one.value in message)]
+    for one in quoted or found[-1:]:
         return f"{one.file}:{one.line}: {one.key}=: "
-    return f"{service.source.path}: "
+    return ""

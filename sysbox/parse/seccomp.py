@@ -23,6 +23,7 @@ _OTHERS = {
     ),
     **dict.fromkeys(("record", "recorded"), f"{RECORD}FILE"),
 }
+WORDS = ("builtin", *_WORDS)  # neither a file nor the name of one
 _LONGEST = 128  # characters of a name
 _SUFFIX = ".json"
 
@@ -34,7 +35,7 @@ def parse_profile(value: str, flag: str, text: str) -> str:
     A word without a slash that names no profile is a file of the working directory, if it exists. Raises
     SpecError for other words.
     """
-    if value in ("builtin", *_WORDS):
+    if value in WORDS:
         return "default" if value == "builtin" else value
     if value.startswith(RECORD):
         file = value.removeprefix(RECORD)

@@ -238,3 +238,12 @@ def test_install_of_a_directory_and_over_another_file(
     # as `unit install` takes it
     sysbox("unit", "uninstall", other.name, check=True)
     assert not (UNITS / f"{NAME}.service").exists()
+
+
+def test_a_cycle_is_said_once(sysbox: Sysbox, tmp_path: Path, image: str) -> None:
+    for one in range(12):
+        text = f"[Unit]\nAfter=u{(one + 1) % 12}.container\n[Container]\nImage={image}\n"
+        (tmp_path / f"u{one}.container").write_text(text)
+    done = sysbox("unit", "check", tmp_path)
+    assert (done.returncode, done.stderr.count("each waits for the next one")) == (1, 1)
+    assert ", and 2 more, " in done.stderr

@@ -91,6 +91,41 @@ def test_errors_of_drop_ins_and_of_a_socket_file(tmp_path: Path) -> None:
     ], found
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("SeccompProfile=word", "3:16: SeccompProfile=: word: no profile of this name in "),
+        ("SeccompProfile=./none.json", "3:16: SeccompProfile=: {}/none.json: No such file"),
+        ("SeccompProfile=./bad.json", "3:16: SeccompProfile=: {}/bad.json: "),
+        ("SeccompProfile=record:no/r.json", "3:16: SeccompProfile=: record:{}/no/r.json: its directory: "),
+        ("Mask=/a /dev\nMask=/b", "3:9: Mask=: /dev: /dev cannot be masked"),
+        ("Mask=/proc/kcore\nUnmask=rel", "4:8: Unmask=: rel: "),
+        ("AppArmor=nothere", "3:10: AppArmor=: nothere: "),
+        ("SecurityLabelType=a b", "3:19: SecurityLabelType=: a b: "),
+        ("PodmanArgs=--security-opt=seccomp=word", "--security-opt seccomp=word: no profile"),
+    ],
+    ids=["word", "no file", "broken", "record", "mask", "unmask", "apparmor", "label", "podman args"],
+)  # fmt: skip
+def test_protection_that_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: str
+) -> None:
+    """A service starts elsewhere: ./word of the caller's directory is not what it would find."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "word").write_text("{}")
+    (tmp_path / "bad.json").write_text("{")
+    found = said(tmp_path / "web.container", f"[Container]\nImage=x\n{text}\n")
+    assert len(found) == 1
+    assert expected.format(tmp_path) in found[0].removeprefix(f"{tmp_path}/web.container: ")
+
+
+def test_profiles_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "100%$x").mkdir()
+    (tmp_path / "100%$x" / "s.json").write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
+    for value in ("./s.json", "record:r.json", "record:./r.json", "unconfined", "%h/nowhere.json"):
+        text = f"[Container]\nImage=x\nSeccompProfile={value}\n"
+        assert said(tmp_path / "100%$x" / "web.container", text) == []
+
+
 def test_there_is_an_end(tmp_path: Path) -> None:
     lines = "no equals sign\n" * 60_000
     assert len(said(tmp_path / "web.container", f"[Container]\nImage=x\n{lines}")) == 50

@@ -58,6 +58,10 @@ def test_a_directory_beside_the_file_is_waited_for(tmp_path: Path) -> None:
         ("RemapUsers=manual\nRemapUid=0:1:9\nRemapGid=0:2:9", "--uidmap=0:1:9 --gidmap=0:2:9"),
         ("SeccompProfile=./s.json\nNoNewPrivileges=yes",
          "--security-opt=no-new-privileges --security-opt=seccomp={}/s.json"),
+        ("SeccompProfile=record:rel.json", "--security-opt=seccomp=record:{}/rel.json"),
+        ("SeccompProfile=sub/s.json", "--security-opt=seccomp={}/sub/s.json"),
+        ("SeccompProfile=word", "--security-opt=seccomp=word"),
+        ("SeccompProfile=%h/s.json", "--security-opt=seccomp=%h/s.json"),
         ("Mask=/a\nUnmask=ALL\nAppArmor=my",
          "--security-opt=mask=/a --security-opt=unmask=ALL --security-opt=apparmor=my"),
         ("SecurityLabelDisable=true\nSecurityLabelNested=no\nVolatileTmp=yes",
@@ -70,7 +74,8 @@ def test_a_directory_beside_the_file_is_waited_for(tmp_path: Path) -> None:
         ("HealthLogDestination=local\nHealthMaxLogCount=9",
          "--health-log-destination=local --health-max-log-count=9"),
     ],
-    ids=["keep-id", "auto", "manual", "seccomp", "covers", "no-label", "labels",
+    ids=["keep-id", "auto", "manual", "seccomp", "record", "below", "profile", "specifier", "covers",
+         "no-label", "labels",
          "file-type", "startup", "log"],
 )  # fmt: skip
 def test_keys_of_a_container(tmp_path: Path, text: str, made: str) -> None:
@@ -294,6 +299,29 @@ def test_every_word_that_is_meant_is_a_key(tmp_path: Path) -> None:
     for meant in habits._MEANT.values():
         key = meant.partition("=")[0]
         assert key in known or key in habits.OF_SYSTEMD or values.is_resource(key), meant
+
+
+def test_words_about_system_calls_have_their_keys(tmp_path: Path) -> None:
+    for key, meant in {
+        "SecurityOpt": "SeccompProfile=, AppArmor=, Mask= or PodmanArgs=--security-opt=",
+        "Seccomp": "SeccompProfile=",
+        "SystemCallFilter": "SeccompProfile=",
+        "Landlock": "PodmanArgs=--security-opt=landlock=on",
+    }.items():
+        said = refusal(tmp_path, f"{IMAGE}{key}=x\n")
+        assert f"[Container] has no key {key}: write {meant}" in said
+
+
+def test_a_long_cycle_is_cut_in_the_middle(tmp_path: Path) -> None:
+    names = [f"u{number:03}" for number in range(300)]
+    for name, after in zip(names, [*names[1:], names[0]], strict=True):
+        (tmp_path / f"{name}.container").write_text(f"[Unit]\nAfter={after}.container\n{IMAGE}")
+    made = generate.generate(sources.find([str(tmp_path)]), "sysbox")
+    said = {one.partition(": ")[2] for one in made.errors}
+    assert (len(made.errors), len(said)) == (300, 1)
+    (text,) = said
+    assert len(text) < 500
+    assert "u004.service after u005.service, and 290 more, u295.service after u296.service" in text
 
 
 def test_units_that_wait_for_each_other(tmp_path: Path) -> None:

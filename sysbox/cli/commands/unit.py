@@ -7,7 +7,7 @@ from sysbox.cli.each import FAILED_ONE, each
 from sysbox.cli.output import emit, line, note, one_line, print_list, report
 from sysbox.cli.unit_check import checked
 from sysbox.lifecycle import unit, unit_files, unit_makers
-from sysbox.units.quadlet import units
+from sysbox.units.quadlet import cycles, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def _note_maker(path: str, chosen: Chosen) -> None:
 def _check(values: Values) -> int:
     """Without files: all that there are."""
     status, count = 0, 0
+    told: set[str] = set()
     for chosen in unit_files.chosen(values.file) if values.file else unit_files.everything():
         services = chosen.services()
         count += len(services)
@@ -47,7 +48,10 @@ def _check(values: Values) -> int:
             path = service.source.path
             errors = unit_errors.errors_of(service, chosen.declared)
             for error in errors:
-                report(error)
+                cycle = error.message.partition(f": {cycles.SAID}")[2]
+                if cycle not in told:
+                    report(error)
+                told.update({cycle} - {""})  # all units of a cycle say the same
                 status = FAILED_ONE
             if not errors:
                 line(f"{path}: {service.unit}")

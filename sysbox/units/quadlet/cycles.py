@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     from sysbox.units.quadlet.units import Service
 
+SAID = "each waits for the next one: "  # what the error of such a unit says after its path
+_SHOWN = 5  # steps at each end of a cycle
+
 
 def marked(services: Iterable[Service]) -> Iterator[Service]:
     """The services; one that starts after another that starts after it is wrong, and says so."""
@@ -20,10 +23,19 @@ def marked(services: Iterable[Service]) -> Iterator[Service]:
         if not way:
             yield one
             continue
-        steps = ", ".join(f"{left} after {right}" for left, right in pairwise(way))
         yield one.replace(
-            error=f"{one.source.path}: each waits for the next one: {steps}: leave out one After= or Before="
+            error=f"{one.source.path}: {SAID}{_steps(way)}: leave out one After= or Before="
         )
+
+
+def _steps(way: list[str]) -> str:
+    """The same text for each unit of a cycle; of a long one the middle is left out."""
+    first = way.index(min(way))
+    turned = [*way[first:-1], *way[: first + 1]]
+    steps = [f"{left} after {right}" for left, right in pairwise(turned)]
+    if len(steps) > 2 * _SHOWN:
+        steps[_SHOWN:-_SHOWN] = [f"and {len(steps) - 2 * _SHOWN} more"]
+    return ", ".join(steps)
 
 
 def _order(services: list[Service]) -> dict[str, set[str]]:

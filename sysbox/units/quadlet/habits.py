@@ -30,6 +30,9 @@ _MEANT = {
     "privileged": "PodmanArgs=--privileged", "publish": "PublishPort=", "uid": "User=",
     "gid": "Group=", "workdir": "WorkingDir=", "workingdirectory": "WorkingDir=",
     "tty": "PodmanArgs=--tty", "memorylimit": "Memory=",
+    "securityopt": "SeccompProfile=, AppArmor=, Mask= or PodmanArgs=--security-opt=…",
+    "seccomp": "SeccompProfile=", "systemcallfilter": "SeccompProfile=",
+    "landlock": "PodmanArgs=--security-opt=landlock=on",
 }  # fmt: skip
 
 

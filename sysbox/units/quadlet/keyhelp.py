@@ -47,7 +47,8 @@ _CONTAINER = {
     "RemapUidSize": "With RemapUsers= auto or keep-id: how many ids.",
     "RemapUsers": "`manual`, `auto` or `keep-id`: an older way to write UIDMap= and UserNS=.",
     "Rootfs": "Refused: `tar -C DIRECTORY -c . | sysbox import - NAME` makes an image of a directory.",
-    "SeccompProfile": "As `--security-opt seccomp=`: a name, or a file; `./FILE` is relative to this file.",
+    "SeccompProfile": "As `--security-opt seccomp=`: a name, a file (it has a slash), or `record:FILE`; "
+    "a relative path is relative to this file.",
     "SecurityLabelDisable": "As `--security-opt label=disable`.",
     "SecurityLabelFileType": "As `--security-opt label=filetype:`.",
     "SecurityLabelLevel": "As `--security-opt label=level:`.",

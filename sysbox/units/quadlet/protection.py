@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.units.quadlet.conversion import Conversion
 
+_RECORD = "record:"
 _LABELS = ("Type", "Level", "FileType")  # the rest of the key -> its value is a part of the label
 
 
@@ -17,7 +18,7 @@ def convert(made: Conversion) -> None:
         on = section.is_true("NoNewPrivileges")
         options.append("no-new-privileges" if on else "no-new-privileges=false")
     if section.one("SeccompProfile"):
-        options.append(f"seccomp={made.path(section.one('SeccompProfile'))}")
+        options.append(f"seccomp={_profile(made, section.one('SeccompProfile'))}")
     options += [f"mask={one}" for one in section.words("Mask")]
     options += [f"unmask={one}" for one in section.words("Unmask")]
     if section.one("AppArmor"):
@@ -29,3 +30,13 @@ def convert(made: Conversion) -> None:
     for name in _LABELS:
         if value := section.one(f"SecurityLabel{name}"):
             made.words.append(f"--security-opt=label={name.lower()}:{value}")
+
+
+def _profile(made: Conversion, value: str) -> str:
+    """A name as it is; a file, which has a slash or follows "record:", is relative to the declaration's."""
+    before = _RECORD if value.startswith(_RECORD) else ""
+    path = value.removeprefix(before)
+    is_file = "/" in path or (before and path)
+    if is_file and not path.startswith(("/", "%", "$", "./", "../")):
+        path = f"./{path}"
+    return before + made.path(path)
