@@ -65,8 +65,10 @@ class Agent:
         until the command runs. Raises StartError.
         """
         message = state(self._record, self._metadata, pid, self._first)
+        pidfd = -1
         try:
-            self._send(message, fd)
+            pidfd = posix.pidfd_open(pid)  # our child, which is not reaped yet
+            self._send(message, fd, pidfd)
         except OSError as error:
             reason = (
                 posix.strerror(error.errno) if error.errno else "it does not read what it is sent"
@@ -74,6 +76,8 @@ class Agent:
             raise StartError(self._failed(reason), phase="process") from None
         finally:
             self._socket.close()
+            if pidfd >= 0:
+                posix.close(pidfd)
         self._since = time.monotonic()
         return self._waited
 
@@ -115,16 +119,22 @@ class Agent:
                 hint="who listens there answers for the container: use a directory that only root can change",
             )
 
-    def _send(self, message: bytes, fd: int) -> None:
-        """Raises TimeoutError once all its time is over, whatever it has read; other OSError."""
+    def _send(self, message: bytes, fd: int, pidfd: int) -> None:
+        """Send all, unless the process is killed meanwhile: that shows where its command is awaited.
+
+        Raises TimeoutError once all its time is over, whatever it has read; other OSError.
+        """
         deadline = time.monotonic() + self._left
         rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
         while message:
             try:
                 sent = self._socket.sendmsg([message], rights, _socket.MSG_NOSIGNAL)
             except BlockingIOError:
-                left = deadline - time.monotonic()
-                if left <= 0 or not ready(writing=(self._socket.fileno(),), seconds=left):
+                left = max(deadline - time.monotonic(), 0)
+                found = ready((pidfd,), (self._socket.fileno(),), left)
+                if pidfd in found:
+                    return
+                if not found or not left:
                     raise TimeoutError from None
                 continue
             message, rights = message[sent:], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -105,16 +106,38 @@ def test_a_signal_ends_the_wait(
         assert not [line for line in commands() if "--name held" in line]
 
 
-def test_an_agent_that_reads_nothing(
+def test_an_agent_that_reads_slowly(
     sysbox: Sysbox, image: str, tmp_path: Path, deaf: socket.socket
 ) -> None:
-    """All that it has to read has one deadline."""
+    """All that it has to read has one deadline: a part that it reads gives it no more time."""
     path = Path(deaf.getsockname())
     flags = ("--name", "held", *MORE, *asked(tmp_path, path, "mkdir", metadata=BIG))
-    done = sysbox("run", *flags, image, "true")
-    assert done.returncode == 125
-    said = f"listenerPath {deaf.getsockname()}: it does not read what it is sent"
-    assert [said in line for line in done.stderr.splitlines()] == [True], done.stderr
+    with popen("run", *flags, image, "true") as process:
+        connection, _ = deaf.accept()
+        with connection:
+            while process.poll() is None:
+                assert connection.recv(4096)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.5)
+            error = process.communicate()[1]
+    said = f"listenerPath {path}: it does not read what it is sent"
+    assert (process.returncode, [said in line for line in error.splitlines()]) == (125, [True])
+    assert sysbox("ps", "-aq", "--filter", "name=held").stdout == ""
+
+
+@pytest.mark.parametrize("mode", [(), ("-d",)], ids=["foreground", "background"])
+def test_a_removal_ends_the_wait(
+    sysbox: Sysbox, image: str, tmp_path: Path, deaf: socket.socket, mode: tuple[str, ...]
+) -> None:
+    """While the agent reads nothing; no deadline does it."""
+    path = Path(deaf.getsockname())
+    flags = (*mode, "--name", "held", *MORE, *asked(tmp_path, path, "mkdir", metadata=BIG))
+    with popen("run", *flags, image, "true") as process:
+        connection, _ = deaf.accept()
+        with connection:
+            assert connection.recv(1, socket.MSG_PEEK)
+            sysbox("rm", "-f", "held", check=True)
+            assert "listenerPath" not in process.communicate(timeout=60)[1]
     assert sysbox("ps", "-aq", "--filter", "name=held").stdout == ""
 
 
