@@ -36,8 +36,10 @@ def images(requires: Any) -> Iterator[None]:
     requires(found, "PostgreSQL and redis, from tools/setup.sh test")
     programs = f"{UNPACKED}/{found[0].parent.relative_to(SERVICES)}"
     path = f"{programs}:{UNPACKED}/usr/bin:/usr/local/bin:/usr/bin:/bin"
-    initdb = f"initdb -D {PGDATA} --no-locale -E UTF8 -A trust --no-sync"
-    serve = f"test -s {PGDATA}/PG_VERSION || {initdb}; exec postgres -D {PGDATA} -k /tmp -c jit=off"
+    new, data = f"{PGDATA}/new", f"{PGDATA}/data"
+    # a kill in the middle of initdb leaves nothing that looks whole
+    initdb = f"initdb -D {new} --no-locale -E UTF8 -A trust --no-sync && mv {new} {data}"
+    serve = f"test -d {data} || {{ rm -rf {new}; {initdb}; }}; exec postgres -D {data} -k /tmp -c jit=off"
     changes: dict[str, list[str]] = {
         # not the lane's own image under another name: policy.json would ask for both
         BUSYBOX: [],
@@ -166,6 +168,7 @@ def test_it_comes_back(examples: Examples, name: str) -> None:
         eventually(lambda: active(unit) and examples.pid(unit), "it runs again")
     systemctl("stop", unit)
     assert systemctl("show", "-P", "Result", unit) == "success"
+    examples.sysbox("gc", check=True)  # what a start that was killed has left
 
 
 def test_a_pod_of_two(examples: Examples, sysbox: Sysbox) -> None:
