@@ -137,11 +137,13 @@ def test_volumes_are_relabelled_when_it_is_asked(containers: Containers, tmp_pat
     assert file_label(outside) == before
 
 
-def test_a_volume_of_sysboxs_own(containers: Containers) -> None:
+def test_a_volume_of_sysboxs_own(containers: Containers, sysbox: Sysbox) -> None:
     first = containers("-v", "shared-data:/data")
     first.sh("echo 1 >/data/file")
     second = containers("-v", "shared-data:/data")
     assert second.exec("cat", "/data/file") == "1"
+    containers.remove()
+    sysbox("volume", "rm", "shared-data", check=True)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import socket
 import subprocess
 import time
@@ -103,7 +104,13 @@ def on_a_terminal(*words: str) -> int:
         os.execv(SYSBOX, [SYSBOX, *words])
     seen, deadline, answer = b"", time.monotonic() + PATIENCE, b"hello\r"
     while True:
-        assert time.monotonic() < deadline, seen
+        if time.monotonic() > deadline:
+            shown = subprocess.run(
+                ["ps", "-eo", "pid,stat,wchan:20,args"], capture_output=True, text=True, check=True
+            )
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            pytest.fail(f"{words} has said {seen!r} in {PATIENCE:g} s\n{shown.stdout}")
         if not select.select([master], [], [], 0.5)[0]:
             continue
         try:
