@@ -80,19 +80,30 @@ def test_known_at_once_and_never_after_its_end(network: Network) -> None:
         process.wait()
 
 
+TICK = 10_000_000  # ns: the longest step of the kernel's clock of file times (CONFIG_HZ=100)
+
+
 def test_two_changes_within_one_step_of_the_clock_of_files(tmp_path: Path) -> None:
     """They have one time, unless the kernel has finer ones (Linux 6.13): here the second gets the first's."""
     with Network(tmp_path, run=False) as network:
         one = Zone(str(network.directory))
         process = network.process()
         start = network.start(process.pid)
-        for number in range(20):
+        seen = 0
+        for number in range(200):
             moment = time.time_ns()
             for name in (f"first{number}", f"second{number}"):
                 network.write(A_ID, name, ["127.1.0.2"], process.pid, start)
                 os.utime(network.directory, ns=(moment, moment))
                 one.refresh()
+                if time.time_ns() - moment > TICK:
+                    break  # a busy machine: a change as late as this has a time of its own
                 assert one.find((name.encode(),), "")
+            else:
+                seen += 1
+            if seen == 20:
+                return
+        pytest.fail(f"only {seen} pairs of changes were made within one step")
 
 
 def test_a_pid_that_was_used_again_is_no_container(network: Network) -> None:
