@@ -168,14 +168,14 @@ def test_proc_without_the_rest(containers: Containers) -> None:
         (opts("mask=/a:/proc/"), "/proc cannot be masked"),
         ((*opts("mask=/data"), "-v", "/usr:/data"), "a bind is mounted there"),
         ((*opts("mask=/data"), "--tmpfs", "/data"), "a tmpfs is mounted there"),
-        (opts("mask="), "unknown option"),
+        (opts("mask="), "mask=: it lacks a value"),
         (opts("unmask=proc/keys"), "'proc/keys' is not an absolute path"),
         (opts("unmask=/proc/[a"), "/proc/[a is not a pattern"),
-        (opts("systempaths=confined"), "unknown option"),
+        (opts("systempaths=confined"), "'confined' is not a value of systempaths"),
         (opts("proc-opts=hidepid=9"), "'hidepid=9' is not an option of /proc"),
         (opts("proc-opts=hidepid=2,rw"), "'rw' is not an option of /proc"),
         (opts("proc-opts=gid=4294967295"), "'gid=4294967295' is not an option of /proc"),
-        (opts("proc-opts="), "unknown option"),
+        (opts("proc-opts="), "proc-opts=: it lacks a value"),
     ],
 )
 @pytest.mark.parametrize("verb", ["run", "create"])
