@@ -12,15 +12,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import rootfs
 from contest import say
 from hardware import load
-from timing import PAUSE, Command, MeasureError, alarms, timed
+from timing import Command, MeasureError, alarms, paired, timed
 
 IMAGE = "bench:1"
 LISTED = 50  # running containers while `ps` and `stats` are measured
@@ -87,6 +87,15 @@ def booted(name: str, checkout: Path) -> Iterator[Build]:
         )
 
 
+def import_image(*builds: Build) -> None:
+    """Give each build the image IMAGE. Raises MeasureError."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as work:
+        archive = Path(work) / "rootfs.tar"
+        rootfs.make(Path(work) / "rootfs", archive)
+        for build in builds:
+            build.time("import", str(archive), IMAGE)
+
+
 class Measure:
     """One command line, and the one that undoes it."""
 
@@ -129,14 +138,8 @@ def ratios(
     """(name, times of the new build, times of the old build) of each measure, in milliseconds."""
     for name, measure in measures.items():
         say(name)
-        times: dict[Build, list[float]] = {new: [], old: []}
-        for number in range(pairs + 1):
-            for build in (new, old) if number % 2 else (old, new):
-                time.sleep(PAUSE)
-                took = measure.take(build, number)
-                if number:  # the first pair warms up
-                    times[build].append(took)
-        yield name, times[new], times[old]
+        takes = (partial(measure.take, build) for build in (new, old))
+        yield name, *paired(*takes, pairs)
 
 
 def row(name: str, new: list[float], old: list[float]) -> str:
@@ -153,12 +156,9 @@ def compare(new: Build, old: Build, pairs: int, only: str) -> None:
     print(f"{pairs} pairs of each, milliseconds; load before: {load()}\n")
     print("| | new | old | median of the ratios | quartiles |")
     print("|---|---:|---:|---:|---:|")
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as work:
-        archive = Path(work) / "rootfs.tar"
-        rootfs.make(Path(work) / "rootfs", archive)
-        for build in (new, old):
-            build.time("import", str(archive), IMAGE)
-            build.time("run", "-d", "--name", "up", IMAGE, "sleep", "1000")
+    import_image(new, old)
+    for build in (new, old):
+        build.time("run", "-d", "--name", "up", IMAGE, "sleep", "1000")
     for found in ratios(new, old, few, pairs):
         print(row(*found), flush=True)
     for build in (new, old):

@@ -12,27 +12,23 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import time
 from pathlib import Path
 
 from against import row
-from timing import PAUSE, Command, MeasureError, timed
+from timing import Command, MeasureError, paired, timed
 
-FLAGS = {"labels": (), "label=disable": ("--security-opt", "label=disable")}
+DISABLED = ("--security-opt", "label=disable")
 IMAGE = "host"
 
 
 def pairs(sysbox: str, count: int, *words: str) -> tuple[list[float], list[float]]:
-    """The times of `run` with each of FLAGS, in milliseconds, in alternating order."""
-    times: dict[str, list[float]] = {name: [] for name in FLAGS}
-    names = tuple(FLAGS)
-    for number in range(count + 1):
-        for name in names if number % 2 else names[::-1]:
-            time.sleep(PAUSE)
-            took = timed(Command([sysbox, "run", "--rm", *FLAGS[name], *words, IMAGE, "true"]))
-            if number:  # the first pair warms up
-                times[name].append(took)
-    return times[names[0]], times[names[1]]
+    """The times of `run` with labels and without, in milliseconds."""
+    run, command = (sysbox, "run", "--rm"), (*words, IMAGE, "true")
+    return paired(
+        lambda _: timed(Command([*run, *command])),
+        lambda _: timed(Command([*run, *DISABLED, *command])),
+        count,
+    )
 
 
 def main() -> int:

@@ -12,16 +12,13 @@ import argparse
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
-import rootfs
-from against import IMAGE, Build, booted, row
+from against import IMAGE, Build, booted, import_image, row
 from contest import say
 from hardware import load
 from report import machine_table
-from timing import PAUSE, MeasureError
+from timing import MeasureError, paired
 
 ON = ("--security-opt", "landlock=on")
 MOST = 1.05  # the median of the ratios
@@ -29,14 +26,8 @@ MOST = 1.05  # the median of the ratios
 
 def pairs(build: Build, count: int, *words: str) -> tuple[list[float], list[float]]:
     """The times of a command with Landlock and without it, in milliseconds."""
-    times: dict[bool, list[float]] = {True: [], False: []}
-    for number in range(count + 1):
-        for confined in (True, False) if number % 2 else (False, True):
-            time.sleep(PAUSE)
-            took = build.time(words[0], *(ON if confined else ()), *words[1:])
-            if number:  # the first pair warms up
-                times[confined].append(took)
-    return times[True], times[False]
+    confined = (words[0], *ON, *words[1:])
+    return paired(lambda _: build.time(*confined), lambda _: build.time(*words), count)
 
 
 def report(build: Build, count: int) -> None:
@@ -68,13 +59,8 @@ def main() -> int:
     parser.add_argument("checkout", type=Path, nargs="?", default=here, help="with its .venv")
     arguments = parser.parse_args()
     try:
-        with (
-            booted("landlock", arguments.checkout) as build,
-            tempfile.TemporaryDirectory(dir="/var/tmp") as work,
-        ):
-            archive = Path(work) / "rootfs.tar"
-            rootfs.make(Path(work) / "rootfs", archive)
-            build.time("import", str(archive), IMAGE)
+        with booted("landlock", arguments.checkout) as build:
+            import_image(build)
             report(build, arguments.pairs)
     except (MeasureError, subprocess.CalledProcessError) as error:
         say(str(error))

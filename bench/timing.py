@@ -130,6 +130,25 @@ class Sample:
         return ordered[round(0.9 * (len(ordered) - 1))]
 
 
+def paired(
+    one: Callable[[int], float], other: Callable[[int], float], count: int
+) -> tuple[list[float], list[float]]:
+    """The milliseconds of two measures, each called `count` times with the number of its pair.
+
+    Which of them is the first alternates, and the pair number 0, which warms up, does not count. Raises
+    MeasureError.
+    """
+    times: tuple[list[float], list[float]] = ([], [])
+    kinds = tuple(zip(times, (one, other), strict=True))
+    for number in range(count + 1):
+        for kept, measure in kinds if number % 2 else kinds[::-1]:
+            time.sleep(PAUSE)
+            took = measure(number)
+            if number:
+                kept.append(took)
+    return times
+
+
 def interleaved(
     contestants: Mapping[str, Callable[[int], float]],
     rounds: int,

@@ -11,19 +11,15 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
-import rootfs
-from against import IMAGE, Build, booted, row
+from against import IMAGE, Build, booted, import_image, row
 from contest import say
 from hardware import load
-from timing import PAUSE, MeasureError
+from timing import MeasureError, paired
 
 LAYERS = 40
 MANY = "bench:many"
-MODES = ("auto", "host")
 
 
 def add_layers(build: Build) -> None:
@@ -36,15 +32,9 @@ def add_layers(build: Build) -> None:
 
 
 def pairs(build: Build, count: int, *words: str) -> tuple[list[float], list[float]]:
-    """The times of `run` with each of MODES, in milliseconds."""
-    times: dict[str, list[float]] = {mode: [] for mode in MODES}
-    for number in range(count + 1):
-        for mode in MODES if number % 2 else MODES[::-1]:
-            time.sleep(PAUSE)
-            took = build.time("run", "--rm", "--userns", mode, *words, "true")
-            if number:  # the first pair warms up
-                times[mode].append(took)
-    return times["auto"], times["host"]
+    """The times of `run` with a user namespace of its own and with the host's, in milliseconds."""
+    auto, host = (("run", "--rm", "--userns", mode, *words, "true") for mode in ("auto", "host"))
+    return paired(lambda _: build.time(*auto), lambda _: build.time(*host), count)
 
 
 def main() -> int:
@@ -54,13 +44,8 @@ def main() -> int:
     parser.add_argument("checkout", type=Path, nargs="?", default=here, help="with its .venv")
     arguments = parser.parse_args()
     try:
-        with (
-            booted("userns", arguments.checkout) as build,
-            tempfile.TemporaryDirectory(dir="/var/tmp") as work,
-        ):
-            archive = Path(work) / "rootfs.tar"
-            rootfs.make(Path(work) / "rootfs", archive)
-            build.time("import", str(archive), IMAGE)
+        with booted("userns", arguments.checkout) as build:
+            import_image(build)
             add_layers(build)
             print(f"{arguments.pairs} pairs of each, milliseconds; load before: {load()}\n")
             print("| `run --rm` | auto | host | median of the ratios | quartiles |")
