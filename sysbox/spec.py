@@ -348,6 +348,7 @@ class ContainerSpec(Frozen):
     health: Health = Health()  # completed from the image when the container is made
     detach_keys: str = ""  # as written; "" is the default of `attach`
     pull: str = "missing"
+    signed: bool = False  # policy.json must demand a signature of the image
     devices: tuple[Device, ...] = ()
     ulimits: tuple[Ulimit, ...] = ()
     sysctls: dict[str, str] = {}  # noqa: RUF012

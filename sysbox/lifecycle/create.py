@@ -147,7 +147,7 @@ def prepare(spec: ContainerSpec) -> tuple[Image, ContainerSpec]:
     if posix.geteuid() != 0:
         raise Unsupported("only root can create containers", hint="run it with sudo")
     image = Store().resolve(spec.image)
-    check_trust(image, spec.image)
+    check_trust(image, spec.image, signed=spec.signed)
     if spec.secrets or spec.credentials:
         _check_private(spec)
     asked = spec.namespaces
@@ -232,12 +232,16 @@ def _volume_of(path: str, kind: str) -> Mount:
     return Mount(kind=kind, target=target, from_image=True)
 
 
-def check_trust(image: Image, name: str) -> None:
-    """Raise TrustError for an image that policy.json does not accept; without the file all are."""
-    if is_there(paths.POLICY):
+def check_trust(image: Image, name: str, *, signed: bool = False) -> None:
+    """Raise TrustError for an image that policy.json does not accept; without the file all are.
+
+    With `signed` none is but by a signature.
+    """
+    if signed or is_there(paths.POLICY):
         from sysbox.image.trust import gate
 
-        gate.admit(Store(), image, name)
+        admit = gate.admit_signed if signed else gate.admit
+        admit(Store(), image, name)
 
 
 def _draft(spec: ContainerSpec, image: Image, container_id: str = "") -> Record:

@@ -155,6 +155,10 @@ def test_a_signature_is_verified_at_each_run(
 
     wants("one")
     assert machine("run", "--rm", NAME, "echo", "x", check=True).stdout == "x\n"
+    signed = ("run", "--rm", "--assert-signed", NAME, "echo", "x")
+    assert machine(*signed, check=True).stdout == "x\n"
+    machine.rules(ACCEPT)
+    machine.refuses(f"{NAME}: the policy for 'default' asks for no signature", *signed)
     wants("two")
     machine.refuses("another key has signed it", "run", "--rm", NAME, "true")
     # a tag that another image has now brings no signature with it

@@ -181,6 +181,29 @@ def test_a_policy_that_became_stricter(store: Store, rules: Any) -> None:
     refused(store, image, NAME, "/k: the file with the key is not there")
 
 
+def test_a_signature_that_must_be_there(store: Store, rules: Any) -> None:
+    """What the policy accepts without one is not enough; what it refuses is refused in the same words."""
+
+    def refused(name: str, why: str) -> None:
+        with pytest.raises(TrustError, match=why):
+            gate.admit_signed(store, image, name)
+
+    image = only_pulled(store)
+    refused(NAME, f"^{NAME}: the policy for 'default' asks for no signature")  # there is no policy
+    rules(ACCEPT)
+    refused(NAME, f"^{NAME}: the policy for 'default' asks for no signature")
+    refused(image.id, f"^image {image.id}: {NAME}: the policy for 'default' asks for no")
+    rules(REJECT)
+    refused(NAME, f"^{NAME}: .* rejects it")
+    key = {"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/k"}
+    rules(REJECT, docker={"reg.example": [key]})
+    refused(NAME, "/k: the file with the key is not there")
+    Path(provenance.path_of(store, image.id)).unlink()
+    refused(NAME, "it is not known where it came from")
+    image = fixtures.import_bytes(store, CONTENT, "here:1")
+    refused("here:1", "here:1: the policy for 'sysbox' asks for no signature")
+
+
 def test_the_origin_of_the_name_decides(
     store: Store, rules: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

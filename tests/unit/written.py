@@ -80,6 +80,7 @@ SAMPLES = {
         "platform": "--platform=linux/arm64",
         "new-pod": "--pod=new:shop --publish=80 --userns=keep-id",
         "pull": "--pull=newer",
+        "signed": "--assert-signed",
         "quiet": "--quiet",
         "retry": "--retry=3 --retry-delay=1500ms",
         "retry-delay": "--retry-delay=5",

@@ -127,6 +127,7 @@ def _with_supervision(spec: ContainerSpec, given: Values, *, detach: bool) -> Co
         health=health.build(given),
         detach_keys=_detach_keys(given.detach_keys),
         pull=_pull(given.pull),
+        signed=given.assert_signed,
     )
 
 

@@ -91,7 +91,7 @@ def _process(spec: ContainerSpec) -> Iterator[Flag]:
         yield "--group-add", one
     for name, on in (
         ("--init", spec.init), ("--interactive", spec.interactive), ("--tty", spec.tty),
-        ("--read-only", spec.read_only),
+        ("--read-only", spec.read_only), ("--assert-signed", spec.signed),
     ):  # fmt: skip
         if on:
             yield name, None

@@ -127,6 +127,7 @@ def _identity() -> tuple[Option, ...]:
         value("--domainname", "NAME", "Domain name of the container"),
         *_health(),
         value("-h --hostname", "NAME", "Host name of the container"),
+        switch("--assert-signed", "Fail unless policy.json demands a signature of the image, and accepts it"),
         many("-l --label", "KEY[=VALUE]", "Attach a label"),
         many("--label-file", "FILE", "Read labels from a file"),
         value(

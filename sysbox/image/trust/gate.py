@@ -14,7 +14,11 @@ from sysbox.image.trust.scopes import MADE_HERE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysbox.image.trust.provenance import Origin
+
+_SIGNED = "with --assert-signed, policy.json must demand a signature: see containers-policy.json(5)"
 
 
 def admit(store: Catalog, image: Image, name: str) -> None:
@@ -30,11 +34,39 @@ def admit(store: Catalog, image: Image, name: str) -> None:
     if not origins:
         _admit_unknown(policy, image, name)
         return
+    _admit_one(store, origins, name, lambda origin: _check(policy, origin))
+
+
+def admit_signed(store: Catalog, image: Image, name: str) -> None:
+    """Raise TrustError unless the policy asks for a signature of the image, which has been found by `name`,
+    and accepts one. Without policy.json no image is accepted.
+    """
+    policy = load()
+    origins = _origins(store, image)
+    if not origins:
+        raise TrustError(f"image {name}: it is not known where it came from", hint=_SIGNED)
+    _admit_one(store, origins, name, lambda origin: _check_signed(policy, origin))
+
+
+def _check_signed(policy: Policy, origin: Origin) -> None:
+    rule = policy.rule(origin.transport, origin.reference)
+    if rule.accepts_anything:
+        about = origin.reference or f"an image of {origin.transport}"
+        raise TrustError(
+            f"{about}: the policy for '{rule.scope}' asks for no signature", hint=_SIGNED
+        )
+    _check(policy, origin)
+
+
+def _admit_one(
+    store: Catalog, origins: tuple[Origin, ...], name: str, check: Callable[[Origin], None]
+) -> None:
+    """Raise TrustError unless an origin passes: one under this name, or else any."""
     asked = _full(store, name)
     refusal = None
     for origin in [one for one in origins if one.reference == asked] or origins:
         try:
-            _check(policy, origin)
+            check(origin)
         except TrustError as error:
             refusal = refusal or error
         else:
