@@ -1,4 +1,7 @@
-"""Sockets that systemd opens: the payload gets them, and the container starts with the first connection."""
+"""Sockets that systemd opens: the payload gets them, and the container starts with the first connection.
+
+In the guest: the generator is that of an installation by pip, and systemd is PID 1 of a machine.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ import pytest
 from containers import eventually, systemctl
 from lane import SYSBOX, TIMEOUT, Sysbox
 from test_units import NAME, SERVICE, Declare, state
+
+from sysbox.units.quadlet import generate
 
 IMAGE = "host"  # it has Python
 SOCKET = f"{NAME}.socket"
@@ -82,9 +87,22 @@ def test_the_payload_gets_the_sockets(declare: Declare, sysbox: Sysbox, init: st
     assert answer() == told
 
 
-@pytest.mark.parametrize("way", ["installed", "generated"])
+@pytest.fixture
+def generator(sysbox: Sysbox) -> Iterator[None]:
+    """An embedded host has its own; elsewhere it is put where systemd looks."""
+    there = generate.find("sysbox-generator")
+    if not there:
+        sysbox("system", "install-units", check=True)
+    yield
+    if not there:
+        sysbox("system", "uninstall-units", check=True)
+
+
+@pytest.mark.parametrize(
+    "way", ["installed", pytest.param("generated", marks=pytest.mark.guest("installed by pip"))]
+)
 def test_a_socket_file_beside_the_container(
-    declare: Declare, sysbox: Sysbox, tmp_path: Path, way: str
+    declare: Declare, sysbox: Sysbox, tmp_path: Path, way: str, generator: None
 ) -> None:
     """The payload gets the descriptors as with ListenStream= of its own."""
     directory = tmp_path if way == "installed" else Path("/run/sysbox/units")
@@ -124,6 +142,26 @@ def test_a_socket_file_beside_the_container(
             systemctl("stop", SOCKET, SERVICE, check=False)
             shutil.rmtree(directory)
             systemctl("daemon-reload")
+
+
+def test_a_socket_file_of_a_template(declare: Declare, sysbox: Sysbox, tmp_path: Path) -> None:
+    """An instance with a file of its own has its socket, as all others have: a start opens it."""
+    lines = f"Volume={tmp_path}/server.py:/server.py:ro\nExec=python3 /server.py\nStopSignal=KILL"
+    declare.file(lines, name=f"{NAME}@")
+    (tmp_path / f"{NAME}@1.container").symlink_to(f"{NAME}@.container")
+    (tmp_path / f"{NAME}@.socket").write_text("[Socket]\nListenStream=127.0.0.1:1847%i\n")
+    made = sysbox("unit", "install", tmp_path, check=True).stdout.split()
+    assert made == [f"{NAME}@{one}" for one in (".service", ".socket", "1.service", "1.socket")]
+    files = []
+    for number in (1, 2):
+        systemctl("start", f"{NAME}@{number}.service")
+        assert systemctl("is-active", f"{NAME}@{number}.socket") == "active"
+        told = repr(
+            (True, f"{NAME}@{number}.socket", [0, 1, 2, 3], [("127.0.0.1", 18470 + number)])
+        )
+        assert answer(18470 + number) == told
+        files.append(systemctl("show", "-P", "FragmentPath", f"{NAME}@{number}.socket"))
+    assert files == [f"/etc/systemd/system/{NAME}@{one}.socket" for one in ("1", "")]
 
 
 def test_what_is_installed_is_removed_together(declare: Declare, sysbox: Sysbox) -> None:

@@ -2,6 +2,7 @@
 
 It belongs to the container of its own name, or of Service= in it. Its unit is as it is written, but that
 Service= names what takes the connections: the container's service, or the proxy before it (sockets.py).
+That of a template makes a unit for each instance with a file of its own, too: that one's service is another.
 """
 
 from __future__ import annotations
@@ -20,20 +21,54 @@ _YES = ("1", "yes", "true", "on", "y", "t")
 
 
 def container_of(source: Source, declared: Declared) -> Source:
-    """The container whose service a `.socket` file is to start. Raises FormatError where there is none."""
-    given = [one for one in source.assignments if (one.section, one.key) == ("Socket", "Service")]
-    where = f"{given[-1].file}:{given[-1].line}: Service=" if given else source.path
-    name = (given[-1].value if given else "") or f"{source.stem}.container"
-    found = declared.container_called(name)
+    """The container whose service a `.socket` file is to start. Raises FormatError where there is none.
+
+    For an instance without a file of its own that is the template, for a template without one an instance.
+    """
+    name, where = _named(source)
+    found = declared.container_called(name) or declared.container_called(_template_of(name))
+    if found is None:
+        every = declared.sources.values()
+        found = next((one for one in every if name == _template_of(one.name)), None)
     if found is None:
         raise FormatError(f"{where}: there is no {name} whose service it could start")
+    if found.is_template and not source.is_template and not _template_of(name):
+        hint = f"one of {name.replace('@.', '@a.')}, or a template as this file's name"
+        raise FormatError(f"{where}: {name} is a template", hint=hint)
     return found
 
 
+def _named(source: Source) -> tuple[str, str]:
+    """(the container or service that a `.socket` file is for, the place where it says so)."""
+    given = [one for one in source.assignments if (one.section, one.key) == ("Socket", "Service")]
+    own = f"{source.stem}.container"
+    if not given:
+        return own, source.path
+    return given[-1].value or own, f"{given[-1].file}:{given[-1].line}: Service="
+
+
+def _instance_in(name: str) -> str:
+    """The instance in the name of a file or a unit; "" for a template and for what is neither."""
+    return name.rpartition(".")[0].partition("@")[2]
+
+
+def _template_of(name: str) -> str:
+    """The template of an instance; "" for anything else."""
+    instance = _instance_in(name)
+    return name.replace(f"@{instance}.", "@.") if instance else ""
+
+
 def of_container(container: Source, declared: Declared) -> list[Source]:
-    """The `.socket` files that belong to a container."""
+    """The `.socket` files that belong to a container; of an instance those of its template, as its own."""
     found = []
+    instance = _instance_in(container.name)
+    templates = {_template_of(one) for one in (container.name, f"{container.stem}.service")} - {""}
     for one in declared.socket_files():
+        if one.is_template and _named(one)[0] in templates:
+            own = one.replace(name=one.name.replace("@.", f"@{instance}."))
+            if own.name not in declared.sources:
+                found.append(own)
+            continue
         try:
             if container_of(one, declared) is container:
                 found.append(one)
@@ -52,6 +87,8 @@ def unit_of(source: Source, declared: Declared, target: str, container: Source) 
         check_accept(one)
     if not any(one.key.startswith(_LISTENS) for one in keys):
         raise FormatError(f"{source.path}: [Socket] without a socket", hint="ListenStream= is one")
+    if container.is_template and not source.is_template:
+        target = target.replace("@%i.", f"@{_instance_in(_named(source)[0])}.")
     made = Service(
         unit=source.name,
         source=source,

@@ -75,7 +75,9 @@ def _add_files(made: Conversion, unit: str, files: list[Source], listens: list[s
     if own := [one for one in made.source.assignments if one.section == "Socket"]:
         where = f"{own[0].file}:{own[0].line}: {own[0].key}="
         raise FormatError(f"{where}: {files[0].path} has the sockets", hint="set it there")
-    needed = " ".join(instance_of(one.name) for one in files)
+    # a socket of one instance is not for the others
+    its = [one for one in files if one.is_template or not made.source.is_template]
+    needed = " ".join(instance_of(one.name) for one in its)
     target = instance_of(unit)
     if "ProxyPort" in section:
         for one in files:
@@ -83,7 +85,7 @@ def _add_files(made: Conversion, unit: str, files: list[Source], listens: list[s
         target = _add_proxy(made, unit, needed)
     else:
         _refuse_idle(made)
-        made.unit += [("Requires", needed), ("After", needed)]
+        made.unit += [("Requires", needed), ("After", needed)] if needed else []
     made.more += [socketfiles.unit_of(one, made.declared, target, made.source) for one in files]
 
 
@@ -127,8 +129,8 @@ def _add_proxy(made: Conversion, unit: str, socket: str) -> str:
             unit_keys=(
                 ("Description", f"Connections to {made.source.name}"),
                 ("BindsTo", target),
-                ("Requires", socket),
-                ("After", f"{target} {socket}"),
+                *((("Requires", socket),) if socket else ()),
+                ("After", f"{target} {socket}".rstrip()),
                 ("StartLimitIntervalSec", "0"),
             ),
             service_keys=tuple(keys),
