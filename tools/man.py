@@ -128,6 +128,7 @@ _KINDS = {
     unit_keys.WORDS: "Words, quoted as in systemd.syntax(7); may be given more than once.",
     unit_keys.PAIRS: "NAME=VALUE words; may be given more than once.",
     unit_keys.BOOL: "A boolean.",
+    unit_keys.ON: "A boolean.",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _stat
+import errno
 import posix
 
 from sysbox.base.errors import FormatError, KernelError, NotFound, SpecError
@@ -130,11 +131,7 @@ def containerfile(context: Context, path: str) -> tuple[str, bytes]:
         return "Containerfile", context.file
     if path:
         if context.here:
-            try:
-                fd = caller_root.open_path(path, posix.O_RDONLY)
-            except KernelError as error:
-                raise NotFound(f"{path}: {posix.strerror(error.errno).lower()}") from None
-            return path, _whole(fd, path)
+            return path, _callers(context, path)
         data = context.read(path)
         if data is None:
             raise NotFound(f"{path}: not in {context.title}")
@@ -146,6 +143,21 @@ def containerfile(context: Context, path: str) -> tuple[str, bytes]:
     raise NotFound(
         f"{context.title} has no {' and no '.join(NAMES)}", hint="name the file: --file PATH"
     )
+
+
+def _callers(context: Context, path: str) -> bytes:
+    """A file of the caller's; where there is none at a relative path, the one of the context, as with podman.
+
+    Raises NotFound, SpecError, FormatError, KernelError.
+    """
+    try:
+        fd = caller_root.open_path(path, posix.O_RDONLY)
+    except KernelError as error:
+        data = None if path.startswith("/") or error.errno != errno.ENOENT else context.read(path)
+        if data is None:
+            raise NotFound(f"{path}: {posix.strerror(error.errno).lower()}") from None
+        return data
+    return _whole(fd, path)
 
 
 def ignore_file(context: Context, path: str, given: str) -> Ignore | None:

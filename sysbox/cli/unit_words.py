@@ -6,14 +6,17 @@ from sysbox.base.errors import FormatError, SysboxError
 from sysbox.base.suggest import did_you_mean
 from sysbox.cli import unit_protection
 from sysbox.cli.commands import network as network_command
+from sysbox.cli.commands import pull as pull_command
 from sysbox.cli.commands import volume as volume_command
 from sysbox.cli.parse import hot
-from sysbox.cli.request import pod, spec
+from sysbox.cli.request import build, pod, spec
 from sysbox.cli.table.verbs import VERBS, options_of
 from sysbox.container import identity
 from sysbox.image import reference
+from sysbox.image.registry import platform
 from sysbox.lifecycle import network, network_drivers
 from sysbox.netns import networks
+from sysbox.parse.time import parse_duration
 from sysbox.units.quadlet.keys import SECTIONS
 
 TYPE_CHECKING = False
@@ -34,7 +37,8 @@ _KEYS = {
     "--device": "AddDevice", "--mount": "Mount", "--network": "Network", "--user": "User",
     "--volume": "Volume", "--name": "PodName",
     # of errors that name no flag
-    "subnet": "Subnet", "network": "NetworkName", "invalid": "Image",
+    "subnet": "Subnet", "network": "NetworkName Network", "invalid": "Image ImageTag",
+    "platform": "Arch OS Variant", "--retry-delay": "RetryDelay",
 }  # fmt: skip
 _OPTIONS = {"type": "Type", "device": "Device", "o": "Options"}
 _LATER = "--env-file="  # it may be made before the service starts
@@ -97,18 +101,40 @@ def _volume(_service: Service, values: Values) -> None:
     volume_command.asked(values)
 
 
-def _pull(_service: Service, values: Values) -> None:
+def _pull(service: Service, values: Values) -> None:
+    options, _ = pull_command.asked(values)
+    if options.platform:
+        platform.parse(options.platform)
+    _check_delay(service)
     for name in values.image:
         reference.parse(name.removeprefix("docker://"))
 
 
-# verb -> what reads its flags; a build looks for its files then
+def _build(service: Service, values: Values) -> None:
+    """All but its files, which it looks for when it runs."""
+    asked = build.asked(values, image=True)
+    for text in values.secret:
+        build.secret_source(text)
+    for one in asked.options.template.networks:
+        networks.check(one.network)
+    _check_delay(service)
+
+
+def _check_delay(service: Service) -> None:
+    """Raises SpecError for a RetryDelay= that is none; it changes nothing in an image or a build."""
+    for one in service.source.assignments:
+        if one.key == "RetryDelay" and one.value and "%" not in one.value:
+            parse_duration(one.value, "--retry-delay")
+
+
+# verb -> what reads its flags
 _READERS: dict[str, Callable[[Service, Values], None]] = {
     "run": _run,
     "pod create": _pod,
     "network create": _network,
     "volume create": _volume,
     "pull": _pull,
+    "build": _build,
 }
 
 
@@ -149,7 +175,8 @@ def _place(service: Service, message: str) -> str:
     """The place of the assignment that an error of a flag is about: "FILE:LINE: KEY=: ", or else "FILE: "."""
     flag = message.partition(" ")[0].rstrip(":")
     title = service.source.kind.capitalize()
-    names = {key.name for key in SECTIONS[title] if key.flag == flag} | {_KEYS.get(flag, "")}
+    names = {key.name for key in SECTIONS[title] if key.flag == flag}
+    names.update(_KEYS.get(flag, "").split())
     if flag == "--opt":
         names.add(_OPTIONS.get(message.split()[1].partition("=")[0], "Options"))
     return _place_of(service, message, names) or f"{service.source.path}: "

@@ -20,12 +20,8 @@ if TYPE_CHECKING:
 
 def main(values: Values) -> int:
     """0 if all were pulled, else 1; prints the id of each."""
-    options = Options(
-        platform=_platform(values),
-        **transfer(values),
-    )
     status = 0
-    policy = _policy(values)
+    options, policy = asked(values)
     for name in [one.removeprefix("docker://") for one in values.image]:
         try:
             if policy != "always" and (kept := _kept(name, policy, options)):
@@ -37,6 +33,11 @@ def main(values: Values) -> int:
             report(error)
             status = 1
     return status
+
+
+def asked(values: Values) -> tuple[Options, str]:
+    """What the flags ask for, and --policy. Raises SpecError, UsageError."""
+    return Options(platform=_platform(values), **transfer(values)), _policy(values)
 
 
 def _platform(values: Values) -> str:

@@ -213,7 +213,8 @@ def given_to_steps(given: Values) -> Given:
     return Given(secrets, agents)
 
 
-def _secret(text: str) -> tuple[str, bytes]:
+def secret_source(text: str) -> tuple[str, str, str]:
+    """(name, file, variable) of --secret: the value is in one of the last two. Raises UsageError."""
     fields = dict(_pair(part, "--secret") for part in text.split(","))
     name = fields.pop("id", "")
     kind = fields.pop("type", "")
@@ -223,9 +224,14 @@ def _secret(text: str) -> tuple[str, bytes]:
         raise UsageError(f"--secret {text}: not id=NAME,src=FILE or id=NAME,env=VARIABLE")
     if kind == "env" and not variable:
         path, variable = "", path or name
-    if not path:
-        return name, of_variable(variable or name, f"--secret {text}")
-    return name, of_file(path, f"--secret {text}")
+    return name, path, "" if path else variable or name
+
+
+def _secret(text: str) -> tuple[str, bytes]:
+    name, path, variable = secret_source(text)
+    if path:
+        return name, of_file(path, f"--secret {text}")
+    return name, of_variable(variable, f"--secret {text}")
 
 
 def _agent(text: str) -> tuple[str, str]:

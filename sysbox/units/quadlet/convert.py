@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import FormatError, SysboxError
 from sysbox.units.quadlet import (
+    build,
     container,
     globalargs,
     online,
@@ -179,44 +180,9 @@ def _image(made: Conversion) -> None:
 
 
 def _build(made: Conversion) -> None:
-    section = made.section
-    if not section.all("ImageTag"):
-        raise FormatError(f"{section.path}: [Build] has no ImageTag=")
-    arch = section.one("Arch")
-    if arch:
-        made.words.append(
-            "--platform=" + "/".join(filter(None, ("linux", arch, section.one("Variant"))))
-        )
-    for name in section.all("Network"):
-        if name.endswith(".network"):
-            made.needs("Network", name)
-            name = made.declared.resource_of(name)
-        made.words.append(f"--network={name}")
-    for text in section.all("Volume"):
-        place, colon, rest = text.partition(":")
-        if place.endswith(".volume"):
-            raise section.wrong("Volume", "a build mounts directories of the host only")
-        made.mounts(made.path(place))
-        made.words.append(f"--volume={made.path(place)}{colon}{rest}")
-    made.words.append(_context(made))
+    build.convert(made)
     _once(made, "build", "--progress=plain")
     made.service.append(("TimeoutStartSec", "infinity"))
-
-
-def _context(made: Conversion) -> str:
-    """The context of a build: where the unit is, where the Containerfile is, a path, a URL."""
-    section = made.section
-    wanted, file = section.one("SetWorkingDirectory"), section.one("File")
-    if wanted == "unit":
-        return made.path(".").removesuffix("/.")
-    if wanted and wanted != "file":
-        return made.path(wanted)
-    if not file.startswith("/"):
-        raise FormatError(
-            f"{section.path}: [Build] has neither SetWorkingDirectory= nor an absolute File=",
-            hint="SetWorkingDirectory=unit is the directory of this file",
-        )
-    return file.rpartition("/")[0] or "/"
 
 
 _MADE = {

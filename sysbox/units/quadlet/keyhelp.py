@@ -86,7 +86,8 @@ _BUILD = {
     "Arch": "The architecture to build for.",
     "Network": "As `--network`, or a `.network` file.",
     "SetWorkingDirectory": (
-        "The context: `unit` (the directory of this file), `file` (that of File=), a path, or a URL."
+        "Where the build runs: `unit` (the directory of this file) or `file` (that of File=); or the "
+        "context, as a path or a URL."
     ),
     "Variant": "The variant of Arch=.",
     "Volume": "As `--volume`. A relative path is relative to this file.",

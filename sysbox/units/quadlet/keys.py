@@ -13,6 +13,7 @@ ALL = "all"  # each is a value; an empty one discards those before it
 WORDS = "words"  # each is a list of words, quoted as in systemd.syntax(7); empty as in ALL
 PAIRS = "pairs"  # as WORDS; each word is NAME=VALUE or NAME, and the last one of a name counts
 BOOL = "bool"  # the last one, as in systemd.syntax(7)
+ON = "on"  # likewise, of a flag that is on by default
 
 
 class Key(Frozen):
@@ -114,6 +115,7 @@ CONTAINER = (
         Label --label
     """),
     *_flags(BOOL, """
+        AssertImageSigned --assert-signed
         EnvironmentHost --env-host
         ReadOnly --read-only
         RunInit --init
@@ -175,10 +177,8 @@ IMAGE = (
         Retry --retry
         Variant --variant
     """),
-    *_flags(BOOL, """
-        AllTags --all-tags
-        TLSVerify --tls-verify
-    """),
+    *_flags(BOOL, "AllTags --all-tags"),
+    *_flags(ON, "TLSVerify --tls-verify"),
     *_read(ONE, "Image ImageTag"),
     *_ignored("each try waits longer than the last", "RetryDelay"),
     *_refused("encrypted images are not supported", "DecryptionKey"),
@@ -209,7 +209,7 @@ BUILD = (
         Environment --env
         Label --label
     """),
-    *_flags(BOOL, "TLSVerify --tls-verify"),
+    *_flags(ON, "TLSVerify --tls-verify"),
     *_read(ONE, "Arch SetWorkingDirectory Variant"),
     *_read(ALL, "Network Volume"),
     *_ignored("the container of each step is removed", "ForceRM", BOOL),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import FormatError
 from sysbox.units import syntax
-from sysbox.units.quadlet.keys import ALL, BOOL, ONE, WORDS
+from sysbox.units.quadlet.keys import ALL, BOOL, ON, ONE, WORDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Section:
         return list(found.values())
 
     def is_true(self, name: str, *, default: bool = False) -> bool:
-        """The value of a key of kind BOOL."""
+        """The value of a key of kind BOOL or ON."""
         text = self.one(name).lower()
         if not text:
             return default
@@ -119,10 +119,11 @@ class Section:
             if not key.flag or key.name not in self:
                 continue
             if key.kind == BOOL:
-                if self.is_true(key.name):
-                    found.append(key.flag)
-                continue
-            found += [f"{key.flag}={value}" for value in self._values(key)]
+                found += [key.flag] if self.is_true(key.name) else []
+            elif key.kind == ON:
+                found += [] if self.is_true(key.name) else [f"{key.flag}=false"]
+            else:
+                found += [f"{key.flag}={value}" for value in self._values(key)]
         return found
 
     def _values(self, key: Key) -> list[str]:
