@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 DIRECTORY = serviceplan.ADMINISTRATORS
 _SECTION = "X-Sysbox"
 _SUFFIXES = (".service", ".socket")
+_OTHER_NAME = "ServiceName= gives the service another name; --force installs it all the same"
 _OF_SOCKETS = (".socket", "-proxy.service", "-proxy@.service")  # besides a container's own service
 # where units of packages are, and those of this boot: a file in DIRECTORY takes their place
 _OTHERS = (
@@ -36,6 +37,13 @@ _OTHERS = (
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
+)
+
+
+_GENERATED = (
+    "/run/systemd/generator.early",
+    "/run/systemd/generator",
+    "/run/systemd/generator.late",
 )
 
 
@@ -117,8 +125,9 @@ def _check_free(unit: str, source: str) -> None:
             if exists(f"{directory}/{unit}"):
                 raise Conflict(
                     f"{unit} would take the place of {directory}/{unit}",
-                    hint="ServiceName= gives the service another name; --force installs it all the same",
+                    hint=_OTHER_NAME,
                 )
+        _check_generated(unit, source)
     elif found.edited or not found.source:
         what = "was edited" if found.source else "is not of sysbox"
         raise Conflict(
@@ -130,6 +139,22 @@ def _check_free(unit: str, source: str) -> None:
             f"{unit} was made of {found.source}",
             hint="ServiceName= gives the service another name; --force replaces it",
         )
+
+
+def _check_generated(unit: str, source: str) -> None:
+    """Raises Conflict for a unit that a generator, as podman's, has made of another file than `source`."""
+    for directory in _GENERATED:
+        path = f"{directory}/{unit}"
+        try:
+            text = syntax.decode(read_file(path) or b"")
+        except SysboxError:
+            continue  # ignoring: a link is another name of a unit that has a file
+        keys = {one.key: one.value for one in syntax.entries(text)}
+        other = syntax.unescape_specifiers(keys.get("SourcePath", ""))
+        if other not in ("", source) and exists(other):
+            raise Conflict(
+                f"{unit} would take the place of {path}, made of {other}", hint=_OTHER_NAME
+            )
 
 
 def uninstall(unit: str, *, force: bool = False) -> set[str]:

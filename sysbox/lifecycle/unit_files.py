@@ -8,9 +8,9 @@ from sysbox.base.errors import FormatError
 from sysbox.base.frozen import Frozen
 from sysbox.base.suggest import nearest
 from sysbox.host import exists
-from sysbox.lifecycle import unit_owners
+from sysbox.lifecycle import unit_makers, unit_owners
 from sysbox.lifecycle.unit import launcher, text_of
-from sysbox.units.quadlet import convert, cycles, socketfiles, sources, units, users
+from sysbox.units.quadlet import convert, cycles, generate, socketfiles, sources, units, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,9 +92,11 @@ def _state(one: Installed, now: Service | None, wrong: set[str]) -> str:
 
 
 def everything() -> list[Chosen]:
-    """All declarations, those of ordinary users by themselves."""
-    found = tuple(sources.find())
-    sets = [Chosen(sources=found, declared=units.Declared(found))]
+    """All declarations; those of podman's generator and of ordinary users by themselves."""
+    own = tuple(unit_makers.left_to_sysbox())
+    sets = [Chosen(sources=own, declared=units.Declared(own))]
+    if podmans := tuple(unit_makers.left_to_podman(takes=unit_makers.takes_podmans())):
+        sets.append(Chosen(sources=podmans, declared=units.Declared(podmans)))
     for place in users.sets():
         own = tuple(sources.find(place.tops, beside=place.only))
         if own:
@@ -124,13 +126,21 @@ def _of_the_system(given: tuple[Source, ...], named: set[str]) -> list[Chosen]:
         unit_owners.check_drop_ins(one, owners)
         sets.setdefault(owners, []).append(one)
     found = []
-    there = sources.find(beside=beside) if sets else []
+    there = sources.find(_tops(beside), beside=beside) if sets else []
     for owners, own in sets.items():
         known = [one for one in there if unit_owners.count(one, owners, beside)]
         chosen = _with(tuple(own), [*known, *given], of_users=False)
         unit_owners.check_sockets(chosen.sources, chosen.declared)
         found.append(chosen)
     return found
+
+
+def _tops(beside: Iterable[str]) -> tuple[str, ...]:
+    """The directories of what else is declared: those of podman's only for files that are there themselves,
+    where its own generator reads them.
+    """
+    podmans = any(generate.is_podmans(one) for one in beside)
+    return sources.DIRECTORIES if podmans else unit_makers.directories()
 
 
 def _with(given: tuple[Source, ...], known: list[Source], *, of_users: bool) -> Chosen:

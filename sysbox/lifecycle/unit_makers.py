@@ -1,13 +1,24 @@
 """Who makes units of the files in podman's directories: podman's generator or sysbox's.
 
-Both write into one directory of systemd's, and must not write one unit. So sysbox leaves the files to
-podman's generator where that is installed. With PodmanFiles=sysbox in sysbox.conf its units are in the
-directory that systemd reads first, and those of podman's generator do not count.
+sysbox leaves the files to podman's generator where that is installed. With PodmanFiles=sysbox in sysbox.conf
+it makes units of them, too. In either case its own are in the directory that systemd reads first, where
+podman's generator writes nothing: no file has two makers, and of two units of one name sysbox's counts.
 """
 
 from __future__ import annotations
 
-from sysbox.units.quadlet import generate
+from sysbox.units.quadlet import convert, generate, sources, units
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sysbox.units.quadlet.sources import Source
+    from sysbox.units.quadlet.units import Service
+
+# of podman's services; else that of the kind
+_SUFFIX = {"container": "", "pod": "-pod", "kube": ""}
+_CONF = "PodmanFiles= of sysbox.conf"
 
 
 def takes_podmans() -> bool:
@@ -24,16 +35,91 @@ def takes_podmans() -> bool:
     return settings().podman_files == "sysbox"
 
 
-def note_of(path: str) -> str:
-    """What to say of a declaration that podman's generator reads too; "" for any other.
+def directories() -> tuple[str, ...]:
+    """Where the declarations are that sysbox's generator reads. Raises as `takes_podmans`."""
+    return generate.directories(takes_podmans=takes_podmans())
 
-    Raises as `takes_podmans`.
-    """
-    other = generate.podmans() if generate.is_podmans(path) else ""
-    if not other:
-        return ""
-    if takes_podmans():
-        return (
-            f"sysbox makes a unit of it, in place of that of {other} (PodmanFiles= of sysbox.conf)"
+
+def left_to_sysbox() -> list[Source]:
+    """The declarations that sysbox's generator makes units of. Raises as `takes_podmans`."""
+    return generate.ours(sources.find(directories()))
+
+
+def left_to_podman(*, takes: bool) -> list[Source]:
+    """The declarations that podman's generator reads and sysbox's does not; `takes` is `takes_podmans()`."""
+    if not generate.podmans():
+        return []
+    found = sources.find(sources.PODMANS)
+    return [one for one in found if not takes or one.kind in generate.OF_PODMAN]
+
+
+class Makers:
+    """Which generator makes which unit, where podman's is installed."""
+
+    def __init__(self) -> None:
+        """Raises as `takes_podmans`."""
+        self.podmans = generate.podmans()
+        self.takes = takes_podmans()
+        self.theirs = _theirs(takes=self.takes)
+        self.ours = _made() if self.theirs else {}
+
+    def only_podmans(self, service: Service) -> bool:
+        """Whether it is of a kind that sysbox refuses, and podman's generator makes a unit of it."""
+        source = service.source
+        return bool(
+            self.podmans and source.kind in generate.OF_PODMAN and generate.is_podmans(source.path)
         )
-    return f"{other} makes a unit of it, and sysbox does not (PodmanFiles= of sysbox.conf)"
+
+    def note(self, service: Service) -> str:
+        """What to say of a unit that sysbox's generator does not make alone; "" for any other."""
+        path, unit = service.source.path, service.unit
+        if not self.podmans:
+            return ""
+        if not generate.is_podmans(path):
+            return _said(self.podmans, unit, self.theirs[unit]) if unit in self.theirs else ""
+        if self.only_podmans(service):
+            return f"{self.podmans} makes a unit of it"
+        if self.takes:
+            return f"sysbox makes a unit of it, in place of that of {self.podmans} ({_CONF})"
+        if service.source.kind == sources.SOCKET:
+            return f"nobody makes a unit of it: {self.podmans} knows no .socket files"
+        said = f"{self.podmans} makes a unit of it, and sysbox does not ({_CONF})"
+        twin = self.ours.get(unit, "")
+        return f"{said}; systemd takes the {unit} that sysbox makes of {twin}" if twin else said
+
+    def twice(self) -> list[tuple[str, str, str]]:
+        """(unit, declaration of sysbox's, declaration of podman's) of those that both make."""
+        both = sorted(self.ours.keys() & self.theirs.keys())
+        return [(unit, self.ours[unit], self.theirs[unit]) for unit in both]
+
+
+def of_both(made: Iterable[str], *, takes: bool) -> list[str]:
+    """What the generator says of the units that it has made, and podman's makes too; `takes` as above."""
+    podmans, theirs = generate.podmans(), _theirs(takes=takes)
+    return [_said(podmans, unit, theirs[unit]) for unit in made if unit in theirs]
+
+
+def _said(podmans: str, unit: str, twin: str) -> str:
+    return f"{podmans} makes {unit} of {twin}, too: systemd takes that of sysbox"
+
+
+def _theirs(*, takes: bool) -> dict[str, str]:
+    """By the name of a unit that only podman's generator is to make, the path of its declaration."""
+    left = [one for one in left_to_podman(takes=takes) if one.kind != sources.SOCKET]
+    return {_unit_of(one): one.path for one in left}
+
+
+def _made() -> dict[str, str]:
+    """The units that sysbox's generator makes. Raises as `takes_podmans`."""
+    found = left_to_sysbox()
+    declared = units.Declared(found)
+    every = (unit for one in found for unit in convert.units_of(one, declared, "sysbox"))
+    return {unit.unit: unit.source.path for unit in every}
+
+
+def _unit_of(source: Source) -> str:
+    """The service that podman's generator makes of a declaration."""
+    given = [one.value for one in source.assignments if one.key == "ServiceName" and one.value]
+    base, at, instance = source.stem.partition("@")
+    stem = f"{base}{_SUFFIX.get(source.kind, f'-{source.kind}')}{at}{instance}"
+    return f"{given[-1] if given else stem}.service"

@@ -1,8 +1,12 @@
-"""`system install-units`: systemd's files of an installation by pip; and who makes units of which files."""
+"""`system install-units`: systemd's files of an installation by pip; and who makes units of which files.
+
+In the guest: systemd is PID 1 of a machine, whose journal has what generators say.
+"""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,23 +74,107 @@ def test_what_others_have_written_stays(sysbox: Sysbox, installed: list[Path]) -
     assert "not there yet" in sysbox("system", "install-units", "--user").stderr
 
 
-def test_who_makes_units_of_podmans_files(sysbox: Sysbox) -> None:
-    """Podman's generator, unless sysbox.conf says otherwise; sysbox's where podman's is masked."""
+@pytest.mark.guest("systemd is PID 1 of a machine: generators write to the kernel's log")
+def test_what_the_generator_makes_and_says(
+    sysbox: Sysbox, installed: list[Path], podmans: Podmans
+) -> None:
+    """Of an installation by pip. An embedded host's own says nothing: it has no log of a kernel."""
+    assert any(one.name == "sysbox-generator" for one in installed)
+    own = Path("/etc/sysbox/units")
+    texts = {
+        own / "generator-good.container": "[Container]\nImage=x\n",
+        own / "generator-bad.container": "[Container]\nImag=x\n",
+        own
+        / "generator-twin.container": "[Container]\nImage=x\n[Install]\nAlias=generator-alias.service\n",
+        podmans.directory / "generator-twin.container": "[Container]\nImage=x\n",
+    }
+    own.mkdir(parents=True, exist_ok=True)
+    try:
+        for path, text in texts.items():
+            path.write_text(text)
+        systemctl("daemon-reload")
+        assert shown("generator-good") == [
+            "generated",
+            "/run/systemd/generator/generator-good.service",
+        ]
+        assert shown("generator-alias")[1].endswith("/generator-twin.service")
+        bad = f"{own}/generator-bad.container:2: [Container] has no key Imag: did you mean Image?"
+        said = systemctl("start", "generator-bad", check=False) + journal("-u", "generator-bad")
+        assert bad in said
+        # podman's writes through what it finds at its units' names
+        podmans.make("generator-twin.service", "generator-alias.service")
+        systemctl("daemon-reload")
+        for name in ("good", "twin", "alias"):
+            state, file = shown(f"generator-{name}")
+            assert (state, file.rpartition("/")[0]) == ("generated", "/run/systemd/generator.early")
+        assert (
+            "theirs" not in Path("/run/systemd/generator.early/generator-twin.service").read_text()
+        )
+        both = f"makes generator-twin.service of {podmans.directory}/generator-twin.container, too"
+        assert both in sysbox("unit", "check", own / "generator-twin.container", check=True).stderr
+        if Path("/dev/kmsg").exists():
+            told = [bad, f"{podmans.generator} {both}: systemd takes that of sysbox"]
+            eventually(
+                lambda: set(told) <= {*journal("-b", "-t", "sysbox-generator").splitlines()},
+                "the journal has it",
+            )
+    finally:
+        for path in texts:
+            path.unlink(missing_ok=True)
+        systemctl("reset-failed", "generator-bad", check=False)
+
+
+def shown(name: str) -> list[str]:
+    """What systemd says of the file of a unit: its state, its path."""
+    return [
+        systemctl("show", "-P", one, f"{name}.service") for one in ("UnitFileState", "FragmentPath")
+    ]
+
+
+def journal(*words: str) -> str:
+    command = ["journalctl", "-o", "cat", "--no-pager", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+class Podmans:
+    """A stand-in for podman's generator, which is no part of the distribution's podman, and its directory."""
+
     directory = Path("/run/containers/systemd")
-    declared = directory / "podmans-test.container"
     generator = Path("/run/systemd/system-generators/podman-system-generator")
-    unit, theirs = (
-        "podmans-test.service",
-        "[Unit]\\nDescription=theirs\\n[Service]\\nExecStart=true\\n",
-    )
+
+    def make(self, *units: str) -> None:
+        """Have it make these."""
+        text = "[Unit]\\nDescription=theirs\\n[Service]\\nExecStart=true\\n"
+        lines = [f"printf '{text}' >$1/{unit}" for unit in units]
+        self.generator.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+        self.generator.chmod(0o755)
+
+
+@pytest.fixture
+def podmans() -> Iterator[Podmans]:
+    """An embedded host masks podman's generator."""
+    one = Podmans()
+    masked = one.generator.is_symlink()
+    one.generator.unlink(missing_ok=True)
+    one.generator.parent.mkdir(parents=True, exist_ok=True)
+    one.directory.mkdir(parents=True, exist_ok=True)
+    yield one
+    one.directory.rmdir()
+    one.directory.parent.rmdir()
+    one.generator.unlink(missing_ok=True)
+    if masked:
+        one.generator.symlink_to("/dev/null")
+    systemctl("daemon-reload")
+
+
+def test_who_makes_units_of_podmans_files(sysbox: Sysbox, podmans: Podmans) -> None:
+    """Podman's generator, unless sysbox.conf says otherwise; sysbox's where podman's is masked."""
+    declared, generator = podmans.directory / "podmans-test.container", podmans.generator
+    unit = "podmans-test.service"
     own = Path("/etc/sysbox/sysbox.conf.d/podmans-test.conf")
-    masked = generator.is_symlink()
-    directory.mkdir(parents=True, exist_ok=True)
-    generator.unlink(missing_ok=True)
     declared.write_text("[Container]\nImage=x\n")
     try:
-        generator.write_text(f"#!/bin/sh\nprintf '{theirs}' >$1/{unit}\n")
-        generator.chmod(0o755)
+        podmans.make(unit)
         assert (
             f"{generator} makes a unit of it"
             in sysbox("unit", "check", declared, check=True).stderr
@@ -99,9 +187,7 @@ def test_who_makes_units_of_podmans_files(sysbox: Sysbox) -> None:
         assert "sysbox makes a unit of it" in sysbox("unit", "check", declared, check=True).stderr
         systemctl("daemon-reload")
         assert systemctl("show", "-P", "Description", unit) == declared.name
-        assert (
-            systemctl("show", "-P", "FragmentPath", unit) == f"/run/systemd/generator.early/{unit}"
-        )
+        assert shown("podmans-test")[1] == f"/run/systemd/generator.early/{unit}"
         assert f"in place of {generator}, makes units of 1 file" in sysbox("doctor").stdout
         own.write_text("[Units]\nPodmanFiles=x\n")
         systemctl("daemon-reload")
@@ -111,15 +197,9 @@ def test_who_makes_units_of_podmans_files(sysbox: Sysbox) -> None:
         generator.symlink_to("/dev/null")
         assert sysbox("unit", "check", declared, check=True).stderr == ""
         systemctl("daemon-reload")
-        assert systemctl("show", "-P", "UnitFileState", unit) == "generated"
+        assert shown("podmans-test")[0] == "generated"
         assert systemctl("show", "-P", "Description", unit) == declared.name
         assert "sysbox-generator makes units of 1 file" in sysbox("doctor").stdout
     finally:
         own.unlink(missing_ok=True)
         declared.unlink()
-        directory.rmdir()
-        directory.parent.rmdir()
-        generator.unlink()
-        if masked:
-            generator.symlink_to("/dev/null")
-        systemctl("daemon-reload")

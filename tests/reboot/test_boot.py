@@ -211,6 +211,13 @@ def test_a_broken_file_fails_and_delays_nothing(rebooted: Guest) -> None:
     )
 
 
+def test_the_journal_has_what_the_generator_said_at_boot(rebooted: Guest) -> None:
+    """The generator ran before journald."""
+    said = {*journal_of(rebooted, "-b -t sysbox-generator")}
+    where = "/etc/sysbox/units/broken.container:2"
+    assert said == {f"{where}: [Container] has no key Imag: did you mean Image?"}
+
+
 def test_nothing_is_stale_after_a_shutdown(rebooted: Guest) -> None:
     check_nothing_is_stale(rebooted)
 

@@ -160,53 +160,12 @@ def test_a_masked_generator_makes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert generate.podmans() == ""
 
 
-def test_units_in_place_of_those_of_podmans_generator(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They and their links are in the early directory, but for what an administrator has and sysbox lacks."""
-    podmans, ours, normal, early, etc, run = (
-        tmp_path / name for name in ("containers/systemd", "own", "normal", "early", "etc", "run")
-    )
-    for directory in (podmans, ours, normal, early, etc, run):
-        directory.mkdir(parents=True)
-    install = "[Install]\nWantedBy=a.target\n"
-    write(podmans, a__container=f"{IMAGE}{install}", b__container=IMAGE, c__container=IMAGE)
-    write(podmans, k__kube="[Kube]\nYaml=k.yaml\n")
-    write(ours, d__container=f"{IMAGE}{install}")
-    (etc / "b.service").touch()
-    (run / "c.service").symlink_to("/dev/null")
-    monkeypatch.setattr(generate, "podmans", lambda: "/somewhere")
-    monkeypatch.setattr(generate, "_ADMINISTRATORS", (str(etc), str(run)))
-    made = generate.generate(sources.find([str(podmans), str(ours)]), "sysbox")
-    assert made.errors == ()
-    generate.write(made, str(normal), str(early))
-    for directory, name in ((early, "a"), (normal, "d")):
-        found = {str(path.relative_to(directory)) for path in directory.rglob("*.service")}
-        assert found == {f"{name}.service", f"a.target.wants/{name}.service"}
-
-
 def test_a_job(tmp_path: Path) -> None:
     write(tmp_path, a__container=f"{IMAGE}[Service]\nType=oneshot\nRemainAfterExit=yes\n")
     (one,) = services(tmp_path).values()
     keys = dict(one.service_keys)
     assert (keys["Type"], keys["RemainAfterExit"]) == ("oneshot", "yes")
     assert keys["ExecStartPost"] == keys["ExecStopPost"] == "/usr/bin/sysbox _unit %n"
-
-
-def test_keys_of_a_build(tmp_path: Path) -> None:
-    text = """[Build]
-ImageTag=x
-SetWorkingDirectory=unit
-DNSOption=ndots:2
-DNSSearch=example.org
-Environment=A=1
-GroupAdd=7
-Volume=./cache:/cache:ro
-"""
-    assert words(tmp_path, text, "build") == (
-        "/usr/bin/sysbox build --progress=plain --dns-option=ndots:2 --dns-search=example.org --group-add=7"
-        f" --tag=x --env=A=1 --volume={tmp_path}/cache:/cache:ro {tmp_path}"
-    )
 
 
 def test_a_socket_file_beside_a_container(tmp_path: Path) -> None:
@@ -238,6 +197,47 @@ def test_a_socket_file_beside_a_container(tmp_path: Path) -> None:
     assert set(made.links) == {"a.target.wants/site.service", "sockets.target.wants/web.socket"}
 
 
+def test_a_socket_file_of_a_template(tmp_path: Path) -> None:
+    """An instance with a file of its own has sockets of its own; nobody else's service would ask for them."""
+    write(
+        tmp_path,
+        web__container=IMAGE,
+        **{
+            "web@__container": f"{IMAGE}[Install]\nWantedBy=a.target\n",
+            "web@__socket": "[Socket]\nListenStream=/run/%i\n[Install]\nWantedBy=sockets.target\n",
+            "web@7__socket": "[Socket]\nListenStream=7\n",
+            "solo@b__container": f"{IMAGE}ProxyPort=80\n",
+            "solo@__socket": "[Socket]\nListenStream=80\n",
+        },
+    )
+    for name in ("a", "b"):
+        (tmp_path / f"web@{name}.container").symlink_to("web@.container")
+    write(tmp_path, **{"web@b__socket": "[Socket]\nListenStream=9\n"})
+    made = generate.generate(sources.find([str(tmp_path)]), "sysbox")
+    assert made.errors == ()
+    names = ["a", "b", "7", ""]
+    assert sorted(made.files) == sorted(
+        [*(f"web@{one}.socket" for one in names), *(f"web@{one}.service" for one in ("a", "b", ""))]
+        + ["web.service", "solo@b.service", "solo-proxy@b.service", "solo@b.socket"]
+    )
+    for unit, needed in (
+        ("web@.service", "web@%i.socket"), ("web@a.service", "web@a.socket"),
+        ("web@b.service", "web@b.socket"), ("solo-proxy@b.service", "solo@b.socket"),
+    ):  # fmt: skip
+        assert f"Requires={needed}" in made.files[unit].splitlines(), unit
+        assert made.files[unit].count("Requires=") == 1
+    for socket, target, listens in (
+        ("web@.socket", "web@%i.service", "/run/%i"), ("web@a.socket", "web@a.service", "/run/%i"),
+        ("web@b.socket", "web@b.service", "9"), ("web@7.socket", "web@7.service", "7"),
+        ("solo@b.socket", "solo-proxy@b.service", "80"),
+    ):  # fmt: skip
+        assert {f"Service={target}", f"ListenStream={listens}"} <= {
+            *made.files[socket].splitlines()
+        }
+    wants = [f"a.target.wants/web@{one}.service" for one in ("a", "b")]
+    assert sorted(made.links) == [*wants, "sockets.target.wants/web@a.socket"]
+
+
 @pytest.mark.parametrize(
     ("container", "socket", "said"),
     [
@@ -250,17 +250,19 @@ def test_a_socket_file_beside_a_container(tmp_path: Path) -> None:
         ("ProxyPort=1", "ListenDatagram=1", "a.socket:2: ListenDatagram=: with ProxyPort= there are streams"),
         ("IdleStop=1", "ListenStream=1", "a.container:3: IdleStop=: it needs ProxyPort="),
         ("", "ListenStream=1\nService=b.container", "a.socket:3: Service=: there is no b.container"),
+        ("", "ListenStream=1\nService=t@.container", "a.socket:3: Service=: t@.container is a template"),
     ],
-    ids=["listen", "section", "none", "accept", "service", "line", "datagram", "idle", "stray"],
+    ids=["listen", "section", "none", "accept", "service", "line", "datagram", "idle", "stray", "template"],
 )  # fmt: skip
 def test_socket_files_that_are_refused(
     tmp_path: Path, container: str, socket: str, said: str
 ) -> None:
     write(tmp_path, a__container=f"{IMAGE}{container}\n", a__socket=f"[Socket]\n{socket}\n")
+    write(tmp_path, **{"t@__container": IMAGE})
     made = generate.generate(sources.find([str(tmp_path)]), "sysbox")
     (error,) = made.errors
     assert error.startswith(f"{tmp_path}/{said.format(tmp_path)}"), error
-    assert sorted(made.files) == ["a.service"], "a socket that is wrong is none"
+    assert sorted(made.files) == ["a.service", "t@.service"], "a socket that is wrong is none"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from sysbox.cli import unit_errors, unit_verify
 from sysbox.cli.each import FAILED_ONE, each
 from sysbox.cli.output import emit, line, note, one_line, print_list, report
 from sysbox.cli.unit_check import checked
-from sysbox.lifecycle import unit, unit_files, unit_makers
+from sysbox.lifecycle import unit, unit_files
+from sysbox.lifecycle.unit_makers import Makers
 from sysbox.units.quadlet import cycles, units
 
 TYPE_CHECKING = False
@@ -30,22 +31,26 @@ def main(values: Values) -> int:
     return _VERBS[values.verb.name.partition(" ")[2]](values)
 
 
-def _note_maker(path: str, chosen: Chosen) -> None:
-    """Say who makes a unit of the file, where sysbox's generator is not the only one that reads it."""
+def _note_maker(service: Service, chosen: Chosen, makers: Makers) -> None:
+    """Say who makes the unit, where sysbox's generator is not the only one."""
     said = "of ordinary users, whose containers sysbox does not start yet"
-    if chosen.of_users or (said := unit_makers.note_of(path)):
-        note(f"{path}: {said}")
+    if chosen.of_users or (said := makers.note(service)):
+        note(f"{service.source.path}: {said}")
 
 
 def _check(values: Values) -> int:
     """Without files: all that there are."""
     status, count = 0, 0
     told: set[str] = set()
+    makers = Makers()
     for chosen in unit_files.chosen(values.file) if values.file else unit_files.everything():
         services = chosen.services()
         count += len(services)
         for service in services:
             path = service.source.path
+            if makers.only_podmans(service):  # sysbox cannot tell what is wrong in it
+                note(f"{path}: {makers.note(service)}")
+                continue
             errors = unit_errors.errors_of(service, chosen.declared)
             for error in errors:
                 cycle = error.message.partition(f": {cycles.SAID}")[2]
@@ -55,9 +60,9 @@ def _check(values: Values) -> int:
                 status = FAILED_ONE
             if not errors:
                 line(f"{path}: {service.unit}")
-                _note_maker(path, chosen)
                 if unit.is_outdated(service):
                     note(f"{path}: {service.unit} was installed of it as it was: install it again")
+            _note_maker(service, chosen, makers)
         if _note_ignored(services):
             status = FAILED_ONE
     if not count:

@@ -17,8 +17,7 @@ def generators() -> list[Check]:
     problem = "" if path else "no generator: files below /etc/sysbox/units become no units"
     advice = "sysbox system install-units; `sysbox unit install FILE` needs none"
     checks = [useful(_AREA, "generator", problem, path, advice)]
-    found = [one for one in sources.find() if generate.is_podmans(one.path)]
-    if found:
+    if found := sources.find(sources.PODMANS):
         maker = _maker(path)
         checks.append(
             useful(
@@ -29,7 +28,20 @@ def generators() -> list[Check]:
                 advice,
             )
         )
-    return checks
+    return checks + _twice()
+
+
+def _twice() -> list[Check]:
+    """A line for each unit that both generators make: systemd.generator(7) says which of them counts."""
+    try:
+        found = unit_makers.Makers().twice()
+    except SysboxError:
+        return []  # ignoring: as below
+    advice = "remove one of the files, or give it a ServiceName="
+    return [
+        useful(_AREA, unit, f"of {ours} and of {theirs}: systemd takes the first", "", advice)
+        for unit, ours, theirs in found
+    ]
 
 
 def _maker(ours: str) -> str:

@@ -29,7 +29,7 @@ _GENERATORS = (
     "/usr/local/lib/systemd/system-generators",
     "/usr/lib/systemd/system-generators",
 )
-_OF_PODMAN = ("kube", "artifact")
+OF_PODMAN = ("kube", "artifact")  # what podman's generator alone makes units of
 # an administrator's units, for good and for this boot
 _ADMINISTRATORS = (serviceplan.ADMINISTRATORS, "/run/systemd/system")
 # key of [Install] -> the directory of links beside the other unit
@@ -43,8 +43,8 @@ class Generated(Frozen):
 
     files: dict[str, str] = {}  # noqa: RUF012 (name -> text)
     links: dict[str, str] = {}  # noqa: RUF012 (path in the directory -> target)
-    # names of files and paths of links that come before what podman's generator makes of the same declaration
-    early: frozenset[str] = frozenset()
+    # they go where podman's generator writes nothing, and come before what it makes
+    early: bool = False
     errors: tuple[str, ...] = ()  # what is wrong, a line each
 
 
@@ -73,7 +73,14 @@ def find(name: str) -> str:
 
 def is_podmans(path: str) -> bool:
     """Whether a directory or a file is where podman's generator looks."""
-    return "/containers/systemd" in path
+    return any(f"{path}/".startswith(f"{one}/") for one in sources.PODMANS)
+
+
+def ours(found: list[Source]) -> list[Source]:
+    """Without those that sysbox refuses, and podman's generator, where it is, can make a unit of."""
+    if not podmans():
+        return found
+    return [one for one in found if not (is_podmans(one.path) and one.kind in OF_PODMAN)]
 
 
 def is_executable(path: str) -> bool:
@@ -86,14 +93,16 @@ def is_executable(path: str) -> bool:
 
 
 def generate(found: list[Source], launcher: str) -> Generated:
-    """The units of all declarations; one that `sysbox unit install` has written is left out."""
+    """The units of all declarations; one that `sysbox unit install` has written is left out.
+
+    Where podman's generator is, all are for the early directory: the two run at once, and must not write one
+    file, or one through a link of the other's.
+    """
     both = bool(podmans())
-    if both:  # what sysbox refuses, podman can make a unit of
-        found = [one for one in found if not (is_podmans(one.path) and one.kind in _OF_PODMAN)]
+    found = ours(found)
     declared = units.Declared(found)
     files: dict[str, str] = {}
     links: dict[str, str] = {}
-    early: set[str] = set()
     errors: list[str] = []
     all_units = (unit for one in found for unit in _units_of(one, declared, launcher))
     for service in cycles.marked(units.one_each(all_units)):
@@ -104,21 +113,22 @@ def generate(found: list[Source], launcher: str) -> Generated:
         if not units.is_valid(service.unit):
             errors.append(f"{service.source.path}: {service.unit!r} is not the name of a unit")
             continue
-        over = both and is_podmans(service.source.path)
-        # the early directory would come before these
-        if any(exists(f"{place}/{service.unit}") for place in _ADMINISTRATORS[: 1 + over]):
+        if _is_administrators(service.unit, early=both):
             continue
         files[service.unit] = units.text(service, launcher)
-        made = {service.unit}
         try:
-            own = dict(_links(service))
-            links.update(own)
-            made.update(own)
+            own = dict(_links(service)).items()
+            links.update(
+                one for one in own if not (both and _is_administrators(one[0], early=True))
+            )
         except FormatError as error:
             errors.append(error.message)
-        if over:
-            early |= made
-    return Generated(files=files, links=links, early=frozenset(early), errors=tuple(errors))
+    return Generated(files=files, links=links, early=both, errors=tuple(errors))
+
+
+def _is_administrators(unit: str, *, early: bool) -> bool:
+    """Whether an administrator has a unit of that name, which units of the early directory would hide."""
+    return any(exists(f"{place}/{unit}") for place in _ADMINISTRATORS[: 1 + early])
 
 
 def _units_of(source: Source, declared: units.Declared, launcher: str) -> list[Service]:
@@ -161,10 +171,10 @@ def _links(service: Service) -> Iterator[tuple[str, str]]:
 
 def write(made: Generated, normal: str, early: str) -> None:
     """Write the files and links below directories that systemd has made empty. Raises OSError."""
+    directory = early if made.early else normal
     for name, text in made.files.items():
-        _write(f"{early if name in made.early else normal}/{name}", text)
+        _write(f"{directory}/{name}", text)
     for path, target in made.links.items():
-        directory = early if path in made.early else normal
         above = path.rpartition("/")[0]
         try:
             if above:

@@ -17,14 +17,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-DIRECTORIES = (
-    "/run/sysbox/units",
-    "/etc/sysbox/units",
-    "/usr/share/sysbox/units",
+PODMANS = (
     "/run/containers/systemd",
     "/etc/containers/systemd",
     "/usr/share/containers/systemd",
 )
+DIRECTORIES = ("/run/sysbox/units", "/etc/sysbox/units", "/usr/share/sysbox/units", *PODMANS)
 _USERS = "/etc/containers/systemd/users"  # those of ordinary users
 # in the order in which a file may name one of another kind
 KINDS = ("image", "volume", "network", "build", "container", "pod", "kube", "artifact")
