@@ -1,4 +1,4 @@
-"""Leases of ranges of ids: one empty file for each container, whose name says all.
+"""Leases of ranges of ids (lease_files).
 
 UID-GID-COUNT-ID below /var/lib/sysbox/ids: the container has COUNT users from UID on, and groups from GID on.
 No two containers have the same ids, but those that share a user namespace. A lease goes with its container;
@@ -11,12 +11,9 @@ inside as outside have none: such a container sees everybody's ids on purpose.
 
 from __future__ import annotations
 
-import posix
-
 from sysbox.base import paths
-from sysbox.base.errors import Conflict, KernelError
-from sysbox.base.files import is_directory, unlink
-from sysbox.base.flock import BRIEFLY, Lock
+from sysbox.base.errors import Conflict
+from sysbox.container import lease_files
 from sysbox.host import exists
 from sysbox.security import idmap, subids
 
@@ -24,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
+    from sysbox.base.flock import Lock
     from sysbox.linux.userns import IdMap
     from sysbox.security.idmap import Wish
 
@@ -34,14 +32,12 @@ if TYPE_CHECKING:
     Given = tuple[int, int, int, str]
 
 DIRECTORY = f"{paths.STATE}/ids"
-_LOCK = "lock"  # held while a range is chosen
-_USE = "use.lock"  # held, shared, from a lease until its container is there
 _SIDES = "ug"
 
 
 def hold() -> Lock:
     """A lock that keeps gc from freeing the lease of a container that is being made."""
-    return Lock(f"{DIRECTORY}/{_USE}", shared=True)
+    return lease_files.hold(DIRECTORY)
 
 
 def acquire(container_id: str, wish: Wish) -> Maps:
@@ -52,7 +48,7 @@ def acquire(container_id: str, wish: Wish) -> Maps:
     """
     if not (wish.size or wish.share or _spans(wish.uids) or _spans(wish.gids)):
         return wish.uids, wish.gids
-    with Lock(f"{DIRECTORY}/{_LOCK}", timeout=BRIEFLY):
+    with lease_files.choosing(DIRECTORY):
         held = leases()
         lease = _of(container_id, held)
         if lease is None:
@@ -61,7 +57,7 @@ def acquire(container_id: str, wish: Wish) -> Maps:
             elif other := _of(wish.share, held):
                 lease = (*other[:3], container_id)
             if lease:
-                _write(_path(lease))
+                lease_files.write(_path(lease))
         _give(container_id, wish, lease)
     return _maps(wish, lease)
 
@@ -96,7 +92,7 @@ def _give(container_id: str, wish: Wish, lease: Lease | None) -> bool:
                 continue  # those of a container whose user namespace it shares
             path = f"{DIRECTORY}/{_SIDES[side]}-{start}-{end - start}-{container_id}"
             if not exists(path):
-                _write(path)
+                lease_files.write(path)
                 written = True
     return written
 
@@ -128,7 +124,7 @@ def move(container_id: str, maps: Maps) -> tuple[Maps, str]:
     in one user namespace. The caller saves the maps, then removes that file. Raises Conflict where no other
     range is free, KernelError.
     """
-    with Lock(f"{DIRECTORY}/{_LOCK}", timeout=BRIEFLY):
+    with lease_files.choosing(DIRECTORY):
         held = leases()
         old = next((one for one in held if one[3] == container_id and _is_leased(maps, one)), None)
         if old is None or any(one[:3] == old[:3] and one != old for one in held):
@@ -138,7 +134,7 @@ def move(container_id: str, maps: Maps) -> tuple[Maps, str]:
         given = [tuple(one for one in maps[kind] if not _within(one, old, kind)) for kind in (0, 1)]
         wish = idmap.Wish(size=old[2], uids=given[0], gids=given[1])
         new = _choose(container_id, wish, held)
-        _write(_path(new))
+        lease_files.write(_path(new))
     uids, gids = (tuple(_moved(one, old, new, kind) for one in maps[kind]) for kind in (0, 1))
     return (uids, gids), _path(old)
 
@@ -160,79 +156,37 @@ def _moved(one: IdMap, old: Lease, new: Lease, kind: int) -> IdMap:
 
 def release(container_id: str) -> None:
     """Release the container's ids; a container without any is success. Raises KernelError."""
-    for name in _names():
-        if name.endswith(f"-{container_id}"):
-            unlink(f"{DIRECTORY}/{name}")
+    lease_files.release(DIRECTORY, container_id)
+
+
+def reclaim() -> list[str]:
+    """Release the leases of containers and pods that do not exist; their ids. Raises KernelError."""
+    return lease_files.reclaim(DIRECTORY)
 
 
 def leases() -> list[Lease]:
     """Every lease; it takes no lock. Raises KernelError."""
-    return _parsed(lambda words: int(words[0]))
+    return _parsed(int)
 
 
 def given() -> list[Given]:
     """The ids that containers were given; it takes no lock. Raises KernelError."""
-    return _parsed(lambda words: _SIDES.index(words[0]))
+    return _parsed(_SIDES.index)
 
 
-def _parsed(first: Callable[[list[str]], int]) -> list[tuple[int, int, int, str]]:
+def _parsed(first: Callable[[str], int]) -> list[tuple[int, int, int, str]]:
     found = []
-    for name in _names():
-        words = name.split("-")
-        if len(words) == 4 and len(words[3]) == 64 and len(name) < 100:
+    for words, container_id in lease_files.entries(DIRECTORY):
+        if len(words) == 3:
             try:
-                found.append((first(words), int(words[1]), int(words[2]), words[3]))
+                found.append((first(words[0]), int(words[1]), int(words[2]), container_id))
             except ValueError:
                 continue  # not such a file
     return found
 
 
-def _names() -> list[str]:
-    try:
-        return posix.listdir(DIRECTORY)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise KernelError.of("list", DIRECTORY, error) from None
-
-
 def _path(lease: Lease) -> str:
     return f"{DIRECTORY}/{lease[0]}-{lease[1]}-{lease[2]}-{lease[3]}"
-
-
-def _write(path: str) -> None:
-    try:
-        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
-        posix.close(posix.open(path, flags, 0o600))
-    except OSError as error:
-        raise KernelError.of("write", path, error) from None
-
-
-def stale() -> list[str]:
-    """The ids of containers and pods that have ids and do not exist; some of them are just being made."""
-    found = dict.fromkeys(one[3] for one in (*leases(), *given()))
-    return [
-        one
-        for one in found
-        if not (is_directory(f"{paths.CONTAINERS}/{one}") or exists(f"{paths.PODS}/.ids/{one}"))
-    ]
-
-
-def reclaim() -> list[str]:
-    """Release the leases of containers that do not exist; returns their ids. Raises KernelError.
-
-    None while a container is being made.
-    """
-    if not is_directory(DIRECTORY):
-        return []
-    try:
-        with Lock(f"{DIRECTORY}/{_USE}", wait=False):
-            gone = stale()
-            for container_id in gone:
-                release(container_id)
-    except Conflict:
-        return []
-    return gone
 
 
 def restore(
@@ -251,7 +205,7 @@ def restore(
     uid, gid = (next(starts, -1) for starts in leased)
     if not wish.size or uid < 0 or gid < 0:
         return False
-    with Lock(f"{DIRECTORY}/{_LOCK}", timeout=BRIEFLY):
+    with lease_files.choosing(DIRECTORY):
         held = leases()
         if _of(container_id, held):
             return False
@@ -265,7 +219,7 @@ def restore(
                     f"containers {container_id[:12]} and {other[3][:12]} have the same ids",
                     hint="make one of them again",
                 )
-        _write(_path((uid, gid, wish.size, container_id)))
+        lease_files.write(_path((uid, gid, wish.size, container_id)))
     return True
 
 
@@ -276,7 +230,7 @@ def restore_given(container_id: str, wish: Wish) -> bool:
     """
     if not (_spans(wish.uids) or _spans(wish.gids)):
         return False
-    with Lock(f"{DIRECTORY}/{_LOCK}", timeout=BRIEFLY):
+    with lease_files.choosing(DIRECTORY):
         return _give(container_id, wish, _of(container_id, leases()))
 
 

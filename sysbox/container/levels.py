@@ -1,4 +1,4 @@
-"""Leases of pairs of categories of SELinux: one empty file for each container, whose name says all.
+"""Leases of pairs of categories of SELinux (lease_files).
 
 FIRST-SECOND-ID below /var/lib/sysbox/levels: the container's level has the categories FIRST and SECOND. No
 two containers have the same, but those of a pod, and those that share a pid or IPC namespace. A lease goes
@@ -10,25 +10,23 @@ from __future__ import annotations
 import posix
 
 from sysbox.base import paths
-from sysbox.base.errors import Conflict, KernelError
-from sysbox.base.files import is_directory, unlink
-from sysbox.base.flock import BRIEFLY, Lock
-from sysbox.host import exists
+from sysbox.base.errors import Conflict
+from sysbox.container import lease_files
 from sysbox.security.labels import CATEGORIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sysbox.base.flock import Lock
+
     Pair = tuple[int, int]
 
 DIRECTORY = paths.LEVELS
-_LOCK = "lock"  # held while a pair is chosen
-_USE = "use.lock"  # held, shared, from a lease until its container is there
 _TRIES = 64  # at random; then the free pairs are listed
 
 
 def hold() -> Lock:
     """A lock that keeps gc from freeing the lease of a container that is being made."""
-    return Lock(f"{DIRECTORY}/{_USE}", shared=True)
+    return lease_files.hold(DIRECTORY)
 
 
 def acquire(container_id: str, share: str = "", given: Pair | None = None) -> Pair:
@@ -38,7 +36,7 @@ def acquire(container_id: str, share: str = "", given: Pair | None = None) -> Pa
     caller holds `hold()` until the container's directory exists. Raises Conflict where no pair is free or the
     lock is held too long, KernelError.
     """
-    with Lock(f"{DIRECTORY}/{_LOCK}", timeout=BRIEFLY):
+    with lease_files.choosing(DIRECTORY):
         held = leases()
         if container_id in held:
             return held[container_id]
@@ -73,60 +71,25 @@ def _choose(taken: set[Pair]) -> Pair:
 
 def release(container_id: str) -> None:
     """Release the container's pair; a container without one is success. Raises KernelError."""
-    for name in _names():
-        if name.endswith(f"-{container_id}"):
-            unlink(f"{DIRECTORY}/{name}")
+    lease_files.release(DIRECTORY, container_id)
+
+
+def reclaim() -> list[str]:
+    """Release the leases of containers and pods that do not exist; their ids. Raises KernelError."""
+    return lease_files.reclaim(DIRECTORY)
 
 
 def leases() -> dict[str, Pair]:
     """Container's full id -> its pair; it takes no lock. Raises KernelError."""
     found = {}
-    for name in _names():
-        words = name.split("-")
-        if len(words) == 3 and len(words[2]) == 64 and all(one.isdecimal() for one in words[:2]):
-            found[words[2]] = int(words[0]), int(words[1])
+    for words, container_id in lease_files.entries(DIRECTORY):
+        if len(words) == 2 and all(one.isdecimal() for one in words):
+            found[container_id] = int(words[0]), int(words[1])
     return found
 
 
-def _names() -> list[str]:
-    try:
-        return posix.listdir(DIRECTORY)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise KernelError.of("list", DIRECTORY, error) from None
-
-
 def _write(pair: Pair, container_id: str) -> None:
-    path = f"{DIRECTORY}/{pair[0]}-{pair[1]}-{container_id}"
-    try:
-        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC
-        posix.close(posix.open(path, flags, 0o600))
-    except OSError as error:
-        raise KernelError.of("write", path, error) from None
-
-
-def reclaim() -> list[str]:
-    """Release the leases of containers and pods that do not exist; returns their ids. Raises KernelError.
-
-    None while a container is being made.
-    """
-    if not is_directory(DIRECTORY):
-        return []
-    try:
-        with Lock(f"{DIRECTORY}/{_USE}", wait=False):
-            gone = [one for one in leases() if not _is_there(one)]
-            for container_id in gone:
-                release(container_id)
-    except Conflict:
-        return []
-    return gone
-
-
-def _is_there(container_id: str) -> bool:
-    return is_directory(f"{paths.CONTAINERS}/{container_id}") or exists(
-        f"{paths.PODS}/.ids/{container_id}"
-    )
+    lease_files.write(f"{DIRECTORY}/{pair[0]}-{pair[1]}-{container_id}")
 
 
 def restore(container_id: str, pair: Pair) -> bool:
@@ -136,7 +99,7 @@ def restore(container_id: str, pair: Pair) -> bool:
     """
     if container_id in leases():
         return False
-    with Lock(f"{DIRECTORY}/{_LOCK}", timeout=BRIEFLY):
+    with lease_files.choosing(DIRECTORY):
         if container_id in leases():
             return False
         _write(pair, container_id)

@@ -119,7 +119,6 @@ def test_given_ids_that_were_lost() -> None:
     id_ranges.release(A)
     assert id_ranges.restore_given(A, wish)
     assert id_ranges.given() == [(0, 7, 2, A)]
-    assert id_ranges.stale() == [A]
     assert id_ranges.reclaim() == [A]
     assert not id_ranges.restore_given(A, USUAL)
 
@@ -208,7 +207,6 @@ def test_leases_of_containers_that_are_gone(directory: Path) -> None:
     for one in (A, B):
         first(one)
     Path(paths.CONTAINERS, A).mkdir(parents=True)
-    assert id_ranges.stale() == [B]
     with id_ranges.hold():  # a container is being made, perhaps this one
         assert id_ranges.reclaim() == []
     assert id_ranges.reclaim() == [B]
