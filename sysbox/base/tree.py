@@ -15,7 +15,7 @@ from sysbox.base.errors import FormatError, KernelError
 from sysbox.base.files import TreeWalk
 from sysbox.base.files import identity as identity
 from sysbox.base.visible import printable as printable
-from sysbox.linux import _sys
+from sysbox.linux import _sys, mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,16 +29,6 @@ _HANDLE = posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC
 DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 # does not block on a fifo, and does not acquire a controlling terminal
 _PLAIN = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
-
-
-# pseudo file systems, whose files are kernel interfaces or devices: linux/magic.h, and statfs(2)
-_KERNELS = frozenset(
-    (
-        0x9FA0, 0x62656572, 0x27E0EB, 0x63677270, 0x1CD1, 0x19800202, 0x64626720, 0x74726163, 0x73636673,
-        0xF97CFF8C, 0xCAFE4A11, 0x6165676C, 0xDE5E81E4, 0x62656570, 0x65735543, 0x42494E4D, 0x6E736673,
-        0x67596969,
-    )
-)  # fmt: skip
 _FUSE = 0x65735546
 
 
@@ -115,12 +105,12 @@ def is_pseudo(found: TreeEntry) -> bool:
 
 def is_kernels(fd: int) -> bool:
     """Whether an open file is in a pseudo file system."""
-    return _sys.fstatfs_type(fd) in _KERNELS
+    return _sys.fstatfs_type(fd) in mount.KERNELS_MAGIC
 
 
 def is_unsized(fd: int) -> bool:
     """Whether an open file may have content though its size is 0, as files of procfs have."""
-    return posix.fstat(fd).st_size == 0 and _sys.fstatfs_type(fd) in (*_KERNELS, _FUSE)
+    return posix.fstat(fd).st_size == 0 and _sys.fstatfs_type(fd) in (*mount.KERNELS_MAGIC, _FUSE)
 
 
 def open_entry(directory: int, name: str | bytes) -> TreeEntry | None:
@@ -130,6 +120,17 @@ def open_entry(directory: int, name: str | bytes) -> TreeEntry | None:
         return TreeEntry(shown, posix.open(name, _HANDLE, dir_fd=directory))
     except OSError as error:
         if isinstance(_gone(error), Gone):
+            return None
+        raise
+
+
+def _open_on_mount(directory: int, name: str) -> TreeEntry | None:
+    """As `open_entry`; None too where something is mounted on the entry. Raises OSError."""
+    resolve = mount.RESOLVE_NO_XDEV | mount.RESOLVE_BENEATH
+    try:
+        return TreeEntry(name, mount.openat2(directory, name, _HANDLE, 0, resolve))
+    except OSError as error:
+        if error.errno == errno.EXDEV or isinstance(_gone(error), Gone):
             return None
         raise
 
@@ -169,11 +170,13 @@ def _bounded(directory: int, where: str, most: int) -> list[str]:
     return names
 
 
-def walk(directory: int) -> Iterator[TreeEntry]:
+def walk(directory: int, *, mounts: bool = True) -> Iterator[TreeEntry]:
     """Every entry below an open directory, at any depth; each is closed when the next is requested.
 
-    Raises OSError: ESTALE where another process has moved a directory far below.
+    A directory comes before what is in it. Without `mounts` what is mounted in the tree is left out. Raises
+    OSError: ESTALE where another process has moved a directory far below.
     """
+    open_one = open_entry if mounts else _open_on_mount
     way = TreeWalk(posix.open(".", DIRECTORY, dir_fd=directory))
     above: list[list[str]] = []  # names to do
     try:
@@ -183,7 +186,7 @@ def walk(directory: int) -> Iterator[TreeEntry]:
                 way.up()
                 waiting = above.pop()
                 continue
-            found = open_entry(way.fd, waiting.pop())
+            found = open_one(way.fd, waiting.pop())
             if found is None:
                 continue  # removed since
             try:

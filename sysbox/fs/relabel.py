@@ -7,15 +7,15 @@ what it is: whichever path leads there, device and inode are the same.
 
 from __future__ import annotations
 
+import _stat
 import errno
 import posix
 
-from sysbox.base import paths
+from sysbox.base import paths, tree
 from sysbox.base.errors import KernelError, SpecError
-from sysbox.base.files import TreeWalk
 from sysbox.fs import policy_contexts
 from sysbox.host import read_text
-from sysbox.linux import lsm, mount
+from sysbox.linux import lsm
 from sysbox.security import labels
 
 TYPE_CHECKING = False
@@ -34,8 +34,6 @@ SYSTEM = (
 )  # fmt: skip
 _OWN = (paths.CONTAINERS, f"{paths.IMAGES}/layers", paths.SECRETS, paths.VOLUMES)
 _HANDLE = posix.O_PATH | posix.O_CLOEXEC
-_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
-_GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTDIR)
 _SHARED, _PRIVATE = "z", "Z"
 
 
@@ -121,47 +119,11 @@ def apply(path: str, label: str, option: str = _SHARED, *, fully: bool = True) -
 
 
 def _all_of(top: int, label: str) -> None:
-    try:
-        directory = posix.open(".", _DIRECTORY, dir_fd=top)
-    except NotADirectoryError:
-        _set(top, label)
-        return
-    way = TreeWalk(directory)
-    above: list[list[str]] = []  # names to do, of each directory on the way
-    try:
-        waiting = posix.listdir(way.fd)
-        while waiting or above:
-            if not waiting:
-                way.up()
-                waiting = above.pop()
-                continue
-            if _enters(way, waiting.pop(), label):
-                above.append(waiting)
-                waiting = posix.listdir(way.fd)
-    finally:
-        way.close()
+    """Label what is in the directory `top`, then `top` itself, which may be a file. Raises OSError."""
+    if _stat.S_ISDIR(posix.fstat(top).st_mode):
+        for found in tree.walk(top, mounts=False):
+            _set(found.fd, label)
     _set(top, label)
-
-
-def _enters(way: TreeWalk, name: str, label: str) -> bool:
-    """Label an entry; whether it is a directory, which is now the current one. Raises OSError."""
-    flags = _HANDLE | posix.O_NOFOLLOW
-    try:
-        found = mount.openat2(way.fd, name, flags, 0, mount.RESOLVE_NO_XDEV | mount.RESOLVE_BENEATH)
-    except OSError as error:
-        if error.errno in (*_GONE, errno.EXDEV):
-            return False  # removed since, or another mount
-        raise
-    try:
-        _set(found, label)
-        way.enter(posix.open(".", _DIRECTORY, dir_fd=found))
-    except OSError as error:
-        if error.errno in _GONE:
-            return False  # no directory, or removed since
-        raise
-    finally:
-        posix.close(found)
-    return True
 
 
 def _set(fd: int, label: str) -> None:

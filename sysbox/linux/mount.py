@@ -65,10 +65,12 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 PROC_SUPER_MAGIC = 0x9FA0
-# linux/magic.h: pseudo file systems, whose files are kernel interfaces though fstat(2) calls them regular
-_KERNELS_MAGIC = frozenset((
-    PROC_SUPER_MAGIC, 0x62656572, 0x27E0EB, 0x63677270, 0x64626720, 0x74726163, 0x73636673, 0x62656570,
-    0xCAFE4A11, 0xDE5E81E4, 0xF97CFF8C, 0x19800202,
+# pseudo file systems, whose files are kernel interfaces or devices though fstat(2) calls them regular:
+# linux/magic.h, and statfs(2)
+KERNELS_MAGIC = frozenset((
+    PROC_SUPER_MAGIC, 0x62656572, 0x27E0EB, 0x63677270, 0x1CD1, 0x19800202, 0x64626720, 0x74726163,
+    0x73636673, 0xF97CFF8C, 0xCAFE4A11, 0x6165676C, 0xDE5E81E4, 0x62656570, 0x65735543, 0x42494E4D,
+    0x6E736673, 0x67596969,
 ))  # fmt: skip
 _RACES = 64  # attempts at openat2(2) that end in EAGAIN
 
@@ -243,7 +245,7 @@ def is_plain_file(fd: int) -> bool:
 
     /proc/kmsg is a regular file by fstat(2), but reading it consumes the kernel's log.
     """
-    return _stat.S_ISREG(posix.fstat(fd).st_mode) and _sys.fstatfs_type(fd) not in _KERNELS_MAGIC
+    return _stat.S_ISREG(posix.fstat(fd).st_mode) and _sys.fstatfs_type(fd) not in KERNELS_MAGIC
 
 
 def path_of(procfs: int, fd: int) -> str:
