@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -85,6 +85,26 @@ def booted(name: str, checkout: Path) -> Iterator[Build]:
             check=True,
             stdout=subprocess.DEVNULL,
         )
+
+
+def measured(prog: str, about: str, measure: Callable[[Build, int], None]) -> int:
+    """The command line of a script that measures pairs of commands of one build, and its exit status.
+
+    `about` is the script's docstring; `measure` gets the build, which has IMAGE, and the number of pairs.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=about.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=60, metavar="N", help="of each measure (60)")
+    here = Path(__file__).resolve().parents[1]
+    parser.add_argument("checkout", type=Path, nargs="?", default=here, help="with its .venv")
+    arguments = parser.parse_args()
+    try:
+        with booted(Path(prog).stem, arguments.checkout) as build:
+            import_image(build)
+            measure(build, arguments.pairs)
+    except (MeasureError, subprocess.CalledProcessError) as error:
+        say(str(error))
+        return 1
+    return 0
 
 
 def import_image(*builds: Build) -> None:

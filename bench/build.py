@@ -20,9 +20,9 @@ import rootfs
 from contest import WORK, add_only, say
 from hardware import load
 from peers import Docker, Hybrid, Sysbox
-from pull import MET, Watch, fresh
+from pull import MET, fresh, peak
 from report import machine_table, seconds, table
-from timing import Command, MeasureError, Sample, alarms, finish, spawn
+from timing import Command, MeasureError, Sample, alarms, sampled
 
 BASE = "localhost/bench:1"
 NAME = "localhost/bench-built:1"
@@ -191,18 +191,9 @@ def once(builder: Contestant, context: Path, archive: Path) -> dict[str, list[fl
 
 
 def peak_memory(builder: BuildSysbox, context: Path, archive: Path) -> float:
-    """MiB of all processes of one cold build at their peak, not timed; those of the steps are no part."""
+    """`peak` of one cold build; what runs in its steps is no part of it."""
     with ready(builder, archive):
-        begun = spawn(Command(builder.build(context), builder.environment))
-        watch = Watch(begun.pid)
-        watch.start()
-        try:
-            _, status, _ = os.wait4(begun.pid, 0)
-        finally:
-            watch.ended.set()
-            watch.join()
-        finish(begun, status)
-    return watch.peak / 1024
+        return peak(Command(builder.build(context), builder.environment))
 
 
 def measure(
@@ -215,10 +206,7 @@ def measure(
             say(f"{builder.label}: {number + 1} of {runs}")
             for title, times in once(builder, context, archive).items():
                 values[title].setdefault(builder.label, []).extend(times)
-    return {
-        title: {name: Sample(tuple(kept)) for name, kept in found.items()}
-        for title, found in values.items()
-    }
+    return sampled(values)
 
 
 def report(

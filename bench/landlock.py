@@ -8,17 +8,14 @@ CHECKOUT, by default this one, has the build in its .venv. Prints Markdown.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import subprocess
 import sys
-from pathlib import Path
 
-from against import IMAGE, Build, booted, import_image, row
+from against import IMAGE, Build, measured, row
 from contest import say
 from hardware import load
 from report import machine_table
-from timing import MeasureError, paired
+from timing import paired
 
 ON = ("--security-opt", "landlock=on")
 MOST = 1.05  # the median of the ratios
@@ -52,21 +49,5 @@ def report(build: Build, count: int) -> None:
     print(f"\nWanted: at most {MOST:.2f} of a start without it: {met}, {max(found):.2f}.")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench/landlock.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=60, metavar="N", help="of each command (60)")
-    here = Path(__file__).resolve().parents[1]
-    parser.add_argument("checkout", type=Path, nargs="?", default=here, help="with its .venv")
-    arguments = parser.parse_args()
-    try:
-        with booted("landlock", arguments.checkout) as build:
-            import_image(build)
-            report(build, arguments.pairs)
-    except (MeasureError, subprocess.CalledProcessError) as error:
-        say(str(error))
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measured("bench/landlock.py", __doc__, report))

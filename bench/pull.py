@@ -25,7 +25,7 @@ from contest import WORK, add_only, say
 from hardware import load
 from peers import Docker, Podman, Sysbox
 from report import machine_table, seconds, table
-from timing import Command, MeasureError, Sample, alarms, finish, spawn
+from timing import Command, MeasureError, Sample, alarms, finish, sampled, spawn
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -229,20 +229,25 @@ def pss(pid: int) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
 
+def peak(command: Command) -> float:
+    """MiB of all processes of a command at their peak, not timed. Raises MeasureError."""
+    begun = spawn(command)
+    watch = Watch(begun.pid)
+    watch.start()
+    try:
+        _, status, _ = os.wait4(begun.pid, 0)
+    finally:
+        watch.ended.set()
+        watch.join()
+    finish(begun, status)
+    return watch.peak / 1024
+
+
 def peak_memory(puller: PullSysbox, host: str, kind: str) -> float:
-    """MiB of all processes of one pull at their peak, not timed."""
+    """`peak` of one pull."""
     with fresh() as place:
         puller.begin(place)
-        begun = spawn(Command(puller.pull(f"{host}/bench:{kind}-1"), puller.environment))
-        watch = Watch(begun.pid)
-        watch.start()
-        try:
-            _, status, _ = os.wait4(begun.pid, 0)
-        finally:
-            watch.ended.set()
-            watch.join()
-        finish(begun, status)
-    return watch.peak / 1024
+        return peak(Command(puller.pull(f"{host}/bench:{kind}-1"), puller.environment))
 
 
 def measure(pullers: Sequence[Puller], host: str, runs: int) -> dict[str, dict[str, Sample]]:
@@ -256,10 +261,7 @@ def measure(pullers: Sequence[Puller], host: str, runs: int) -> dict[str, dict[s
                 say(f"{puller.name}: {kind}, {number + 1} of {runs}")
                 for title, milliseconds in once(puller, host, kind).items():
                     values.setdefault(title, {}).setdefault(puller.name, []).append(milliseconds)
-    return {
-        title: {name: Sample(tuple(kept)) for name, kept in found.items()}
-        for title, found in values.items()
-    }
+    return sampled(values)
 
 
 def report(

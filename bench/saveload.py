@@ -20,9 +20,9 @@ from pathlib import Path
 import pullimage
 from contest import WORK, add_only, say
 from hardware import load
-from pull import PULLERS, Puller, compress, fresh
+from pull import MET, PULLERS, Puller, compress, fresh
 from report import machine_table, seconds, table
-from timing import MeasureError, Sample, alarms
+from timing import MeasureError, Sample, alarms, sampled
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -31,7 +31,6 @@ from registryserver import digest_of
 NAME = "localhost/bench:1"
 SAVE, LOAD, BOTH = "save", "load", "save and load"
 MOST = 0.7  # of the others' time for both
-MET = {True: "met", False: "missed"}
 
 
 def make(path: Path) -> int:
@@ -86,10 +85,7 @@ def measure(pullers: Sequence[Puller], archive: Path, runs: int) -> dict[str, di
             say(f"{puller.name}: {number + 1} of {runs}")
             for title, milliseconds in once(puller, archive).items():
                 values.setdefault(title, {}).setdefault(puller.name, []).append(milliseconds)
-    return {
-        title: {name: Sample(tuple(kept)) for name, kept in found.items()}
-        for title, found in values.items()
-    }
+    return sampled(values)
 
 
 def report(

@@ -1,64 +1,56 @@
-"""Usage: bench/secured.py FLAVOUR OPTION [PAIRS]
+"""Compare `run` under the host's security module with `run --security-opt OPTION`, which leaves it out.
 
-What a start costs by the security module of a guest kernel: pairs of `sysbox run --rm` in a guest of FLAVOUR,
-one of each without the module, by `--security-opt OPTION`. Prints both medians and their ratio.
+    secured.py [--pairs N] OPTION [SYSBOX]
 
-    bench/secured.py apparmor apparmor=unconfined
+In pairs, on this very host, which must have the module and systemd. SYSBOX is the command, by default that of
+this checkout. Prints Markdown. In a guest, whose flavour decides the module:
+
+    .venv/bin/python tools/vm/run.py --flavour apparmor 'python bench/secured.py apparmor=unconfined'
+    .venv/bin/python tools/vm/run.py --flavour enforcing 'python bench/secured.py label=disable'
 """
 
 from __future__ import annotations
 
-import statistics
-import subprocess
+import argparse
+import shutil
 import sys
-import time
 from pathlib import Path
 
-RUN = ("sysbox", "run", "--rm", "--network", "none")
-COMMAND = ("host", "true")
-PAIRS = 60
+from against import row
+from timing import Command, MeasureError, alarms, paired, timed
+
+IMAGE = "host"
+
+
+def pairs(sysbox: str, count: int, option: str, *words: str) -> tuple[list[float], list[float]]:
+    """The times of `run` without the option and with it, in milliseconds."""
+    run, command = (sysbox, "run", "--rm"), (*words, IMAGE, "true")
+    return paired(
+        lambda _: timed(Command([*run, *command])),
+        lambda _: timed(Command([*run, "--security-opt", option, *command])),
+        count,
+    )
 
 
 def main() -> int:
-    """The exit status, of the guest where this runs on the machine."""
-    words = sys.argv[1:]
-    if words[:1] == ["--inside"]:
-        compare(words[1], int(words[2]))
-        return 0
-    if len(words) not in (2, 3):
-        print(__doc__, file=sys.stderr)
-        return 2
-    root = Path(__file__).resolve().parent.parent
-    inside = f"exec python - --inside {words[1]} {words[2] if words[2:] else PAIRS} <<'END'\n"
-    script = f"{inside}{Path(__file__).read_text(encoding='utf-8')}\nEND\n"
-    guest = [sys.executable, str(root / "tools/vm/run.py"), "--flavour", words[0], script]
-    return subprocess.run(guest, check=False).returncode
-
-
-def compare(option: str, pairs: int) -> None:
-    """Measure, in turn, so that whatever slows the machine slows both."""
-    kinds = {"with": (), "without": ("--security-opt", option)}
-    for flags in kinds.values():
-        start(flags)  # the first loads what the others find loaded
-    took: dict[str, list[float]] = {name: [] for name in kinds}
-    for number in range(pairs):
-        for name in sorted(kinds, reverse=number % 2 == 1):
-            took[name].append(start(kinds[name]))
-    for name, times in took.items():
-        low, middle, high = statistics.quantiles(times, n=4)
-        print(
-            f"{name:8} median {middle * 1e3:.0f} ms, quartiles {low * 1e3:.0f} and {high * 1e3:.0f} ms"
-        )
-    ratio = statistics.median(took["with"]) / statistics.median(took["without"])
-    each = statistics.median(a / b for a, b in zip(took["with"], took["without"], strict=True))
-    print(f"ratio of the medians {ratio:.3f}, median of the {pairs} ratios {each:.3f}")
-
-
-def start(flags: tuple[str, ...]) -> float:
-    """Seconds that one run takes."""
-    began = time.perf_counter()
-    subprocess.run([*RUN, *flags, *COMMAND], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    parser = argparse.ArgumentParser(prog="bench/secured.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=60, metavar="N", help="of each kind (60)")
+    parser.add_argument("option", help="such as apparmor=unconfined")
+    own = Path(__file__).resolve().parents[1] / ".venv/bin/sysbox"
+    default = str(own) if own.exists() else shutil.which("sysbox") or ""
+    parser.add_argument("sysbox", nargs="?", default=default, help="the command")
+    given = parser.parse_args()
+    print(f"| `run --rm` | confined | {given.option} | median of the ratios | quartiles |")
+    print("|---|---:|---:|---:|---:|")
+    try:
+        with alarms():
+            for name, words in (("--network none", ("--network", "none")), ("a network", ())):
+                found = pairs(given.sysbox, given.pairs, given.option, *words)
+                print(row(name, *found), flush=True)
+    except MeasureError as error:
+        print(f"bench/secured.py: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -130,6 +130,14 @@ class Sample:
         return ordered[round(0.9 * (len(ordered) - 1))]
 
 
+def sampled(values: Mapping[str, Mapping[str, list[float]]]) -> dict[str, dict[str, Sample]]:
+    """measure -> contestant -> its times, from the milliseconds of each."""
+    return {
+        title: {name: Sample(tuple(kept)) for name, kept in found.items()}
+        for title, found in values.items()
+    }
+
+
 def paired(
     one: Callable[[int], float], other: Callable[[int], float], count: int
 ) -> tuple[list[float], list[float]]:

@@ -8,15 +8,12 @@ order; the result is the median of the ratios. CHECKOUT, by default this one, ha
 
 from __future__ import annotations
 
-import argparse
-import subprocess
 import sys
-from pathlib import Path
 
-from against import IMAGE, Build, booted, import_image, row
+from against import IMAGE, Build, measured, row
 from contest import say
 from hardware import load
-from timing import MeasureError, paired
+from timing import paired
 
 LAYERS = 40
 MANY = "bench:many"
@@ -37,31 +34,20 @@ def pairs(build: Build, count: int, *words: str) -> tuple[list[float], list[floa
     return paired(lambda _: build.time(*auto), lambda _: build.time(*host), count)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench/userns.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=60, metavar="N", help="of each image (60)")
-    here = Path(__file__).resolve().parents[1]
-    parser.add_argument("checkout", type=Path, nargs="?", default=here, help="with its .venv")
-    arguments = parser.parse_args()
-    try:
-        with booted("userns", arguments.checkout) as build:
-            import_image(build)
-            add_layers(build)
-            print(f"{arguments.pairs} pairs of each, milliseconds; load before: {load()}\n")
-            print("| `run --rm` | auto | host | median of the ratios | quartiles |")
-            print("|---|---:|---:|---:|---:|")
-            for name, words in (
-                ("1 layer, --network none", ("--network", "none", IMAGE)),
-                ("1 layer", (IMAGE,)),
-                (f"{LAYERS} layers", (MANY,)),
-            ):
-                say(name)
-                print(row(name, *pairs(build, arguments.pairs, *words)), flush=True)
-    except (MeasureError, subprocess.CalledProcessError) as error:
-        say(str(error))
-        return 1
-    return 0
+def report(build: Build, count: int) -> None:
+    """The figures as a table of Markdown."""
+    add_layers(build)
+    print(f"{count} pairs of each, milliseconds; load before: {load()}\n")
+    print("| `run --rm` | auto | host | median of the ratios | quartiles |")
+    print("|---|---:|---:|---:|---:|")
+    for name, words in (
+        ("1 layer, --network none", ("--network", "none", IMAGE)),
+        ("1 layer", (IMAGE,)),
+        (f"{LAYERS} layers", (MANY,)),
+    ):
+        say(name)
+        print(row(name, *pairs(build, count, *words)), flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measured("bench/userns.py", __doc__, report))
