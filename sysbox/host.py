@@ -5,9 +5,9 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.frozen import Frozen
+from sysbox.base.kernelfile import read_text as read_text
 from sysbox.linux import lsm
 
-_MAX = 1 << 20
 _UNIFIED = "/sys/fs/cgroup/unified"
 
 
@@ -26,26 +26,6 @@ class HostFacts(Frozen):
     unified: str = ""  # on v1: mount point of a unified tree beside it ("hybrid")
     cgroup2_flags: tuple[str, ...] = ()  # mount options of cgroup v2 on this host, as nsdelegate
     huge_pages: tuple[int, ...] = ()  # bytes: the sizes that the kernel has, smallest first
-
-
-def read_text(path: str, limit: int = _MAX) -> str:
-    """The first `limit` bytes of a file in /proc or /sys, as text; "" where it cannot be read."""
-    try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        chunks = []
-        while chunk := posix.read(fd, min(limit, 1 << 16)):
-            chunks.append(chunk)
-            limit -= len(chunk)
-            if limit <= 0:
-                break
-    except OSError:
-        return ""
-    finally:
-        posix.close(fd)
-    return b"".join(chunks).decode("utf-8", "surrogateescape")
 
 
 _probed: HostFacts | None = None

@@ -6,6 +6,7 @@ import errno
 import posix
 
 from sysbox.base.errors import KernelError
+from sysbox.base.kernelfile import read_text
 from sysbox.linux import lsm
 
 LIST = "/sys/kernel/security/apparmor/profiles"
@@ -16,12 +17,12 @@ _LONGEST = 4096  # bytes of a name: the kernel shows at most a page
 def loaded() -> tuple[str, ...]:
     """The names of the profiles that the kernel has; none where its list cannot be read."""
     # "NAME (enforce)"
-    return tuple(line.rpartition(" (")[0] for line in _read(LIST, _MAX).split("\n") if line)
+    return tuple(line.rpartition(" (")[0] for line in read_text(LIST, _MAX).split("\n") if line)
 
 
 def profile_of(pid: int) -> str:
     """The profile of a process, "unconfined" without one; "" where AppArmor is not active."""
-    text = _read(f"/proc/{pid}/attr/apparmor/current", _LONGEST).rstrip("\n\0")
+    text = read_text(f"/proc/{pid}/attr/apparmor/current", _LONGEST).rstrip("\n\0")
     return text.rpartition(" (")[0] if text.endswith(")") else text
 
 
@@ -39,21 +40,3 @@ def enter_at_exec(procfs: int, profile: str) -> None:
         raise KernelError("take the AppArmor profile", profile, error.errno, hint=hint) from None
     finally:
         posix.close(fd)
-
-
-def _read(path: str, limit: int) -> str:
-    """The text of a file; "" where it cannot be read, or is longer."""
-    try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
-        return ""
-    chunks, size = [], 0
-    try:
-        while size <= limit and (chunk := posix.read(fd, 1 << 16)):
-            chunks.append(chunk)
-            size += len(chunk)
-    except OSError:
-        return ""  # EINVAL: AppArmor is not active
-    finally:
-        posix.close(fd)
-    return b"".join(chunks).decode("utf-8", "surrogateescape") if size <= limit else ""

@@ -10,6 +10,7 @@ import errno as _errno
 import posix
 
 from sysbox.base.errors import KernelError
+from sysbox.base.kernelfile import read_text
 from sysbox.linux import _sys, mount
 
 SELINUX = "selinux"
@@ -180,13 +181,4 @@ def label_mount(procfs: int, mount_fd: int, label: str) -> None:
 
 def _read(path: str) -> str:
     """The text of a small file of the kernel's, without the newline; "" where it cannot be read."""
-    try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        return posix.read(fd, _MAX).decode("ascii", "replace").strip()
-    except OSError:
-        return ""
-    finally:
-        posix.close(fd)
+    return read_text(path, _MAX).strip()

@@ -1,0 +1,27 @@
+"""Read a file of the kernel's, as in /proc and /sys, or a small one that may be missing."""
+
+from __future__ import annotations
+
+import posix
+
+_MAX = 1 << 20
+
+
+def read_text(path: str, limit: int = _MAX) -> str:
+    """The first `limit` bytes of a file as text; "" where it cannot be read."""
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        chunks = []
+        while chunk := posix.read(fd, min(limit, 1 << 16)):
+            chunks.append(chunk)
+            limit -= len(chunk)
+            if limit <= 0:
+                break
+    except OSError:
+        return ""
+    finally:
+        posix.close(fd)
+    return b"".join(chunks).decode("utf-8", "surrogateescape")
