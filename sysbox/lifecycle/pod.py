@@ -8,10 +8,10 @@ from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError, Unsup
 from sysbox.base.frozen import Frozen
 from sysbox.base.paths import LEVELS
 from sysbox.conf.values import Settings
-from sysbox.container import id_ranges, identity, pods, store
+from sysbox.container import id_ranges, identity, lease_files, pods, store
 from sysbox.container.pods import Pod
 from sysbox.fs import mappable
-from sysbox.host import exists, probe
+from sysbox.host import probe
 from sysbox.lifecycle import control, user_namespace
 from sysbox.lifecycle.abreast import abreast
 from sysbox.lifecycle.remove import Killed, discard_by_id
@@ -191,10 +191,7 @@ def _forget(name: str) -> None:
     with pods.AllLock():
         pods.forget(name)
     id_ranges.release(pod_id)
-    if exists(LEVELS):
-        from sysbox.container import levels  # few hosts have SELinux
-
-        levels.release(pod_id)
+    lease_files.release(LEVELS, pod_id)
 
 
 def id_of(name: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from sysbox import scope
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.base.paths import LEVELS
-from sysbox.container import id_ranges, locks, store
+from sysbox.container import id_ranges, lease_files, locks, store
 from sysbox.container.locks import Lock
 from sysbox.container.names import release_name, taken_names
 from sysbox.fs import volumes
-from sysbox.host import exists, probe
+from sysbox.host import probe
 from sysbox.run import name_hold, restart, tuned
 from sysbox.run.exit import await_end, kill_now
 from sysbox.run.signals import send
@@ -176,7 +176,4 @@ def discard_by_id(container_id: str) -> None:
     tuned.unwatch(container_id)
     store.discard(container_id)
     id_ranges.release(container_id)
-    if exists(LEVELS):
-        from sysbox.container import levels  # few hosts have SELinux
-
-        levels.release(container_id)
+    lease_files.release(LEVELS, container_id)
