@@ -28,6 +28,13 @@ class HostFacts(Frozen):
     huge_pages: tuple[int, ...] = ()  # bytes: the sizes that the kernel has, smallest first
 
 
+def landlock_abi() -> int:
+    """The version of Landlock's ABI in this kernel; 0 without Landlock."""
+    from sysbox.linux import landlock  # few containers need it
+
+    return landlock.abi()
+
+
 _probed: HostFacts | None = None
 
 

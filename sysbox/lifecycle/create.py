@@ -11,7 +11,7 @@ from sysbox.conf.values import Settings, is_there
 from sysbox.container import events, identity, records, store
 from sysbox.fs import volumes
 from sysbox.fs.drivers.driver import driver_of
-from sysbox.host import probe
+from sysbox.host import landlock_abi, probe
 from sysbox.image.resolved import resolve
 from sysbox.image.store import Store
 from sysbox.parse.common import clean_path
@@ -97,7 +97,7 @@ def _make(record: Record, before: Callable[[], None], notices: Notices) -> tuple
 def _tell_landlock(spec: ContainerSpec, notices: Notices) -> None:
     from sysbox.security import landlock  # few containers need it
 
-    reach = landlock.unrestricted(planning.landlock_of(spec), spec.namespaces, newest=False)
+    reach = landlock.unrestricted(landlock_abi(), spec.namespaces, newest=False)
     if reach:
         notices.with_less_landlock(reach)
 

@@ -16,7 +16,7 @@ from sysbox.base.undo import Undo
 from sysbox.container import events, store, systemd_plan
 from sysbox.container.hostname import own_hostname
 from sysbox.container.process_plan import Asked, ProcessPlan, plan_process
-from sysbox.host import probe
+from sysbox.host import landlock_abi, probe
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import (
     _sys,
@@ -283,17 +283,9 @@ def _plan(record: Record, spec: ExecSpec, profile: str) -> ProcessPlan:
         systemd_plan.decide(record),
         hostname=own_hostname(record),
         held=capability.grantable(own_namespace=bool(record.uids)),
-        landlock=_landlock(record),
+        landlock=landlock_abi() if record.spec.security.landlock else 0,
         label=record.process_label if probe().selinux else "",
     ).replace(apparmor=profile)
-
-
-def _landlock(record: Record) -> int:
-    if not record.spec.security.landlock:
-        return 0
-    from sysbox.linux import landlock  # few containers need it
-
-    return landlock.abi()
 
 
 def _secrets(record: Record) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from sysbox.container.status import read_status
 from sysbox.embedded import caller_root
 from sysbox.fs import volumes
 from sysbox.fs.rootfs import Bind
-from sysbox.host import probe, read_text
+from sysbox.host import landlock_abi, probe, read_text
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import capability, timens, userns
 from sysbox.netns.topology import DEFAULT_NETWORK, network_of
@@ -111,20 +111,11 @@ def surroundings_of(record: Record, facts: HostFacts) -> Surroundings:
         network=network,
         networks=named,
         capabilities=held,
-        landlock=landlock_of(spec),
+        landlock=landlock_abi() if spec.security.landlock else 0,
         no_time=timens.lack(held),
         gids=() if userns.is_initial() else userns.read_maps()[1],
         apparmor=apparmor.look(facts, spec.security.apparmor),
     )
-
-
-def landlock_of(spec: ContainerSpec) -> int:
-    """The version of Landlock's ABI, for a container that asks for it; 0 is none."""
-    if not spec.security.landlock:
-        return 0
-    from sysbox.linux import landlock  # few containers need it
-
-    return landlock.abi()
 
 
 def networks_around(spec: ContainerSpec) -> tuple[Network, dict[str, Network]]:
