@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 # what stands in for the value of a key without which nothing else can be converted
 _NEEDED = {"Image": "x", "ImageTag": "x"}
 _QUOTES = "'\""
-_SYSTEMD = ("Unit", "Service", "Socket", "Install", "Quadlet")
 
 
 def errors_of(service: Service, declared: Declared) -> list[FormatError]:
@@ -85,7 +84,9 @@ class _Looking:
         for name, source in self._sources.items():
             for title, file, line in source.sections:
                 if error.message.startswith(f"{file}:{line}: "):
-                    meant = nearest(title, (source.kind.capitalize(), *_SYSTEMD)) or f"X-{title}"
+                    meant = (
+                        nearest(title, (source.kind.capitalize(), *units.OTHERS)) or f"X-{title}"
+                    )
                     headers = (
                         (meant if one[0] == title else one[0], *one[1:]) for one in source.sections
                     )

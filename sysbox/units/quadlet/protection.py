@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from sysbox.spec import RECORD
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.units.quadlet.conversion import Conversion
 
-_RECORD = "record:"
 _LABELS = ("Type", "Level", "FileType")  # the rest of the key -> its value is a part of the label
 
 
@@ -34,7 +35,7 @@ def convert(made: Conversion) -> None:
 
 def _profile(made: Conversion, value: str) -> str:
     """A name as it is; a file, which has a slash or follows "record:", is relative to the declaration's."""
-    before = _RECORD if value.startswith(_RECORD) else ""
+    before = RECORD if value.startswith(RECORD) else ""
     path = value.removeprefix(before)
     is_file = "/" in path or (before and path)
     if is_file and not path.startswith(("/", "%", "$", "./", "../")):

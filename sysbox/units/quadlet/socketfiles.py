@@ -10,6 +10,7 @@ from __future__ import annotations
 from sysbox.base.errors import FormatError
 from sysbox.units.quadlet import units
 from sysbox.units.quadlet.units import Service
+from sysbox.units.quadlet.values import TRUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from sysbox.units.quadlet.units import Declared
 
 _LISTENS = "Listen"  # the keys of systemd.socket(5) that begin so are sockets
-_YES = ("1", "yes", "true", "on", "y", "t")
 
 
 def container_of(source: Source, declared: Declared) -> Source:
@@ -106,7 +106,7 @@ def unit_of(source: Source, declared: Declared, target: str, container: Source) 
 
 def check_accept(one: Assignment) -> None:
     """Raises FormatError for Accept=yes, with which each connection has a process of its own."""
-    if one.key == "Accept" and one.value.lower() in _YES:
+    if one.key == "Accept" and one.value.lower() in TRUE:
         where = f"{one.file}:{one.line}: {one.key}="
         raise FormatError(f"{where}: one container has all connections", hint="leave it out")
 

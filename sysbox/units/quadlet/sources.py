@@ -23,7 +23,7 @@ PODMANS = (
     "/usr/share/containers/systemd",
 )
 DIRECTORIES = ("/run/sysbox/units", "/etc/sysbox/units", "/usr/share/sysbox/units", *PODMANS)
-_USERS = "/etc/containers/systemd/users"  # those of ordinary users
+USERS = "/etc/containers/systemd/users"  # those of ordinary users
 # in the order in which a file may name one of another kind
 KINDS = ("image", "volume", "network", "build", "container", "pod", "kube", "artifact")
 SOCKET = "socket"  # of a file that belongs to a container's: see socketfiles.py
@@ -191,7 +191,7 @@ class _Places:
             if len(self.names) == most:
                 self.skipped.append(f"{place}: not searched, after {MAX_DIRECTORIES} directories")
                 return
-            if place == _USERS or not self._add(place):
+            if place == USERS or not self._add(place):
                 continue
             below = [f"{place}/{name}" for name in self.names[place] if not name.endswith(".d")]
             kinds = {path: _kind(path) for path in below}

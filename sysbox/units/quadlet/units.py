@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # sections of a unit file that systemd itself reads, and the one of podman's generator
 _SYSTEMD = ("Unit", "Service", "Socket", "Install")
-_QUADLET = "Quadlet"
+OTHERS = (*_SYSTEMD, "Quadlet")  # what a declaration may have besides its own
 _SUFFIX = {
     "container": "",
     "volume": "-volume",
@@ -57,9 +57,7 @@ class Service(Frozen):
     section: str = "Service"  # in which `service_keys` are: another kind of unit has its own
     installs: bool = True  # its [Install] is that of the file
     more: tuple[Service, ...] = ()  # further units that the declaration becomes
-    declared_by: str = (
-        ""  # of a `.socket` file: the declaration of the container that it belongs to
-    )
+    declared_by: str = ""  # of a `.socket` file: the path of its container's declaration
 
 
 class Declared:
@@ -185,9 +183,7 @@ def is_valid(unit: str) -> bool:
     return len(unit) <= NAME_MAX and unit[:1] not in ".@" and not set(unit) - _NAME
 
 
-def check_sections(
-    source: Source, own: str, others: tuple[str, ...] = (*_SYSTEMD, _QUADLET)
-) -> None:
+def check_sections(source: Source, own: str, others: tuple[str, ...] = OTHERS) -> None:
     """Raises FormatError for a section that the file cannot have, and for a file without its own."""
     known = (*others, own)
     for name, file, line in source.sections:

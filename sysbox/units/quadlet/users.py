@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import posix
 
+from sysbox.units.quadlet.sources import USERS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BELOW = "containers/systemd"
-_COMMON = ("/etc/containers/systemd/users", "/usr/share/containers/systemd/users")
+_COMMON = (USERS, "/usr/share/containers/systemd/users")
 
 
 class Places:

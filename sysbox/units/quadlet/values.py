@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sysbox.units.quadlet.keys import Key
     from sysbox.units.quadlet.sources import Assignment, Source
 
-_TRUE = ("1", "yes", "true", "on", "y", "t")
+TRUE = ("1", "yes", "true", "on", "y", "t")
 _FALSE = ("0", "no", "false", "off", "n", "f")
 
 
@@ -108,9 +108,9 @@ class Section:
         text = self.one(name).lower()
         if not text:
             return default
-        if text not in _TRUE + _FALSE:
+        if text not in TRUE + _FALSE:
             raise self.wrong(name, f"{text!r} is not a boolean", "yes or no")
-        return text in _TRUE
+        return text in TRUE
 
     def flags(self) -> list[str]:
         """The flags that keys become by themselves, in the order of the table."""
