@@ -9,7 +9,7 @@ import pytest
 from sysbox.base.errors import AccessDenied, FormatError, NotFound, SpecError
 from sysbox.image.reference import parse
 from sysbox.image.registry import conf, conf_files
-from sysbox.image.registry.endpoint import is_loopback, of_reference, split_host
+from sysbox.image.registry.endpoint import is_loopback, of_location, split_host
 
 
 @pytest.fixture
@@ -273,6 +273,6 @@ def test_what_is_no_host(text: str) -> None:
         split_host(text, "test")
 
 
-def test_the_endpoint_of_a_reference() -> None:
-    assert of_reference(parse("docker.io/busybox")).repository == "library/busybox"
-    assert of_reference(parse("a.b:1/c")).name() == "a.b:1/c"
+def test_the_endpoint_of_a_location() -> None:
+    assert of_location("docker.io/busybox", "test").repository == "library/busybox"
+    assert of_location("a.b:1/c", "test").name() == "a.b:1/c"

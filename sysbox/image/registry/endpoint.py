@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
-from sysbox.image.reference import DEFAULT_DOMAIN, DEFAULT_NAMESPACE, Reference
+from sysbox.image.reference import DEFAULT_DOMAIN, DEFAULT_NAMESPACE
 
 _HUB = "registry-1.docker.io"  # the server of docker.io, which itself is a web site
 
@@ -69,8 +69,3 @@ def of_location(
         insecure=insecure,
         is_mirror=is_mirror,
     )
-
-
-def of_reference(reference: Reference, *, insecure: bool = False) -> Endpoint:
-    """The endpoint of a reference itself, without registries.conf. Raises SpecError."""
-    return of_location(reference.repository(), f"image {reference.familiar()}", insecure=insecure)
