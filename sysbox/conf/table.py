@@ -67,7 +67,7 @@ def _ports(text: str, flag: str) -> str:
 
 def _makers(text: str, flag: str) -> str:
     if text not in ("podman", "sysbox"):
-        bad(flag, text, "neither of both", "podman or sysbox")
+        bad(flag, text, "no such generator", "podman or sysbox")
     return text
 
 

@@ -7,6 +7,7 @@ mounted already where its IPC namespace was made, without a label: its root dire
 from __future__ import annotations
 
 from sysbox.fs.rootfs import Bind, Filesystem
+from sysbox.linux.lsm import SELINUXFS
 from sysbox.security import labels
 
 TYPE_CHECKING = False
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
     from sysbox.fs.rootfs import Operation
     from sysbox.spec import ContainerSpec
-
-SELINUXFS = "/sys/fs/selinux"
 
 
 def option(label: str, *, nested: bool = False) -> tuple[str, str]:

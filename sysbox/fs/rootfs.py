@@ -177,9 +177,8 @@ class RootPlan(Frozen):
     sockets: tuple[str, ...] = ()  # paths of those of its supervisor
     # with a user namespace: applied with the host's rights to a tree beside the root, before `operations`
     outside: tuple[Operation, ...] = ()
-    options: tuple[
-        tuple[str, str], ...
-    ] = ()  # of its file systems: the SELinux label of their files
+    # mount options of its file systems: the SELinux label of their files
+    options: tuple[tuple[str, str], ...] = ()
 
     def marks(self) -> tuple[str, ...]:
         """The files that tell whether the container's volumes are new."""

@@ -53,9 +53,8 @@ class Installed(Frozen):
     unit: str
     source: str  # the path of the declaration
     edited: bool  # its text is not the one that was written
-    declared_by: str = (
-        ""  # what it is installed and removed with: as source, of a `.socket` its container's
-    )
+    # what it is installed and removed with: as source, of a `.socket` its container's
+    declared_by: str = ""
     text: str = ""
 
 

@@ -28,9 +28,8 @@ def takes_podmans() -> bool:
     """
     if not generate.podmans():
         return False
-    from sysbox.conf.settings import (
-        settings,  # the generator runs at each boot, mostly without podman's
-    )
+    # not above: the generator runs at each boot, mostly without podman's
+    from sysbox.conf.settings import settings
 
     return settings().podman_files == "sysbox"
 

@@ -37,9 +37,8 @@ class Domain(Frozen):
     """What a process gives up outside of its root directory."""
 
     rights: int  # LANDLOCK_ACCESS_FS_*
-    scopes: int = (
-        0  # LANDLOCK_SCOPE_*: what it cannot reach of processes that are not its descendants
-    )
+    # LANDLOCK_SCOPE_*: what it cannot reach of processes that are not its descendants
+    scopes: int = 0
 
 
 def abi() -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _NUMBERS = 1024  # more than any architecture's numbers reach
 _SAID = 5  # names that are said
 _MOST = 64  # names that are compared with all that are known
+_LONGEST = 64  # characters of a name that are said
 
 
 def describe_unknown(wanted: Profile) -> str:
@@ -24,9 +25,7 @@ def describe_unknown(wanted: Profile) -> str:
     library = bpf.library()
     ours = {name for rule in profile.default().rules for name in rule.names}
     names = dict.fromkeys(name for rule in wanted.rules for name in rule.names)
-    unknown = [
-        name for name in names if name not in ours and not bpf.knows(library, name)
-    ]  # fmt: skip
+    unknown = [name for name in names if name not in ours and not bpf.knows(library, name)]
     if not unknown:
         return ""
     known = sorted(ours | names_of(library))
@@ -34,7 +33,7 @@ def describe_unknown(wanted: Profile) -> str:
     # what looks like a mistake comes first
     ordered = sorted(unknown, key=lambda name: (not near.get(name), name))
     said = [
-        f"{name[:_MOST]} (did you mean {near[name]}?)" if near.get(name) else name[:_MOST]
+        f"{name[:_LONGEST]} (did you mean {near[name]}?)" if near.get(name) else name[:_LONGEST]
         for name in ordered[:_SAID]
     ]
     if rest := len(ordered) - len(said):

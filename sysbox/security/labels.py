@@ -132,8 +132,7 @@ def pair_of(level: str) -> tuple[int, int] | None:
 
 def level_with(base: str, pair: tuple[int, int]) -> str:
     """The level of a pair of categories, with the sensitivity of the label `base`."""
-    sensitivity = level_of(base).partition(":")[0].partition("-")[0]
-    return f"{sensitivity}:c{pair[0]},c{pair[1]}"
+    return f"{shared_level(base)}:c{pair[0]},c{pair[1]}"
 
 
 def shared_level(base: str) -> str:

@@ -279,8 +279,7 @@ _SYSTEMCTL = frozenset(
     """daemon-reload disable edit enable is-active is-enabled is-failed kill mask reload reset-failed restart
     revert set-property show start status stop unmask""".split()
 )
-
-
+# groups of podman's -> what is called so here
 _GROUPS = {"quadlet": "unit", "generate": "unit generate"}
 
 
