@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
+from sysbox.build import modes
 from sysbox.build.errors import quoted
 from sysbox.parse.common import is_digits
 from sysbox.parse.time import parse_signal
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _HEX = frozenset("0123456789abcdef")
-_WHO, _HOW, _WHAT = frozenset("ugoa"), frozenset("+-="), frozenset("rwxXstugo")
 
 
 def path(text: str, written: str) -> str:
@@ -49,22 +49,9 @@ def owner(text: str) -> str:
 
 def mode(text: str) -> str:
     """--chmod: octal, or symbolic as chmod(1) has it, or "" where it is not given."""
-    if is_digits(text):
-        if {"8", "9"} & {*text} or len(text) > 5 or int(text, 8) > 0o7777:
-            raise SpecError(f"--chmod={quoted(text)}: must be up to 7777 in octal digits")
-        return text
-    if text and not all(_is_symbolic(clause) for clause in text.split(",")):
-        hint = "octal, as in 755, or symbolic, as in u=rwX,go=rX"
-        raise SpecError(f"--chmod={quoted(text)}: not a mode", hint=hint)
+    if text:
+        modes.parse(text)
     return text
-
-
-def _is_symbolic(clause: str) -> bool:
-    """[ugoa...][+-=][rwxXst...|u|g|o]..."""
-    bare = clause.lstrip("ugoa")
-    if not bare or bare[0] not in _HOW:
-        return False
-    return _WHAT.issuperset(bare.replace("+", "").replace("-", "").replace("=", ""))
 
 
 def checksum(text: str) -> str:

@@ -161,15 +161,16 @@ def test_links_of_the_stage_lead_within_it(origin: Origin, stage: int, tmp_path:
         ("u=rwX,go=rX", 0o700, False, 0o755), ("u=rwX,go=rX", 0o600, True, 0o755),
         ("a+x", 0o644, False, 0o755),
         ("go-rwx", 0o755, False, 0o700), ("+t", 0o755, True, 0o1755), ("u+s", 0o755, False, 0o4755),
+        ("g=u", 0o640, False, 0o660), ("u+rw-x", 0o100, False, 0o600), ("o=g,g=", 0o750, False, 0o705),
     ],
 )  # fmt: skip
 def test_modes(text: str, before: int, directory: bool, wanted: int) -> None:
     assert modes.parse(text)(before, directory) == wanted
 
 
-@pytest.mark.parametrize("text", ["888", "u", "u=q", "x+r", "10000000", "", "u=r;"])
+@pytest.mark.parametrize("text", ["888", "u", "u=q", "x+r", "10000000", "", "u=r;", "u=gr", "+r,"])
 def test_bad_modes(text: str) -> None:
-    with pytest.raises(SpecError, match="not a mode"):
+    with pytest.raises(SpecError, match=r"^--chmod="):
         modes.parse(text)
 
 
