@@ -63,7 +63,7 @@ def split(subnet: str) -> tuple[int, int]:
 
 def unusable(subnet: str) -> str:
     """Why no link of a container can have addresses of this subnet (RFC 6890, RFC 4291), or ""."""
-    return next((f"overlaps {one}, {what}" for one, what in _SPECIAL if _meet(subnet, one)), "")
+    return next((f"overlaps {one}, {what}" for one, what in _SPECIAL if overlap(subnet, one)), "")
 
 
 def check_destination(text: str) -> tuple[int, int]:
@@ -88,14 +88,6 @@ def contains(subnet: str, address: str) -> bool:
         return False
     base, bits = split(subnet)
     return _base(number_of(address), bits, family_of(subnet)) == base
-
-
-def overlap(one: str, other: str) -> bool:
-    """Whether two subnets have an address in common."""
-    if family_of(one) != family_of(other):
-        return False
-    (left, left_bits), (right, right_bits) = split(one), split(other)
-    return (left ^ right) >> (BITS[family_of(one)] - min(left_bits, right_bits)) == 0
 
 
 def first(subnet: str) -> str:
@@ -142,11 +134,11 @@ def taken(subnet: str, by: list[tuple[str, str]], own: str = "") -> str:
     `own` is the name of the network's link, whose routes do not count. Routes may have any mask.
     """
     return next(
-        (f"{other} on {who}" for other, who in by if who != own and _meet(subnet, other)), ""
+        (f"{other} on {who}" for other, who in by if who != own and overlap(subnet, other)), ""
     )
 
 
-def _meet(subnet: str, other: str) -> bool:
+def overlap(subnet: str, other: str) -> bool:
     """Whether a subnet and one with any mask have an address in common."""
     family = family_of(subnet)
     if family_of(other) != family:
