@@ -348,11 +348,9 @@ def all_properties(bus: Bus, unit: str, interface: str) -> dict[str, Any]:
     return dict(found)
 
 
-def set_properties(
-    bus: Bus, unit: str, props: tuple[Property, ...], *, runtime: bool = True
-) -> None:
-    """Change a loaded unit as `systemctl set-property` does; systemd writes the cgroup files at once."""
-    args = (unit, runtime, _variants(props))
+def set_properties(bus: Bus, unit: str, props: tuple[Property, ...]) -> None:
+    """Change a loaded unit as `systemctl set-property --runtime`; systemd writes the cgroup files at once."""
+    args = (unit, True, _variants(props))
     bus.retry(lambda: bus.call(MANAGER_PATH, MANAGER, "SetUnitProperties", "sba(sv)", args))
 
 

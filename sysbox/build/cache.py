@@ -42,7 +42,7 @@ class Cached(Frozen):
 
     def wrong(self) -> str:
         found = (self.diff_id, self.chain_id, self.blob)
-        if not all(one[:7] == "sha256:" and _is_hex(one[7:], 64) for one in found):
+        if not all(one[:7] == "sha256:" and _is_sha256(one[7:]) for one in found):
             return "diff_id, chain_id, blob: must be digests"
         return "" if min(self.size, self.blob_size) >= 0 else "size, blob_size: must be bytes"
 
@@ -91,7 +91,7 @@ def all_of(root: str) -> Iterator[tuple[str, Cached, float]]:
     """(key, record, time of its last use in seconds since 1970); those that cannot be read are left out."""
     for name in files.names(directory(root)):
         key = name.removesuffix(_SUFFIX)
-        if name == key or not _is_hex(key, 64):
+        if name == key or not _is_sha256(key):
             continue
         path = f"{directory(root)}/{name}"
         found = _read(path)
@@ -134,5 +134,5 @@ def _read(path: str) -> Cached | None:
         return None
 
 
-def _is_hex(text: str, length: int) -> bool:
-    return len(text) == length and set(text) <= set("0123456789abcdef")
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")

@@ -95,14 +95,14 @@ def decode(data: bytes, file: str) -> list[str]:
     return data.decode("utf-8", "surrogateescape").split("\n")
 
 
-def check_utf8(text: str, file: str, line: int, column: int = 1) -> None:
+def check_utf8(text: str, file: str, line: int) -> None:
     """Raises FileError for a byte that is not UTF-8: nothing of it could go into a configuration."""
     if text.isascii():
         return
     for at, character in enumerate(text):
         if "\udc80" <= character <= "\udcff":
             byte = ord(character) - 0xDC00
-            raise FileError(file, line, column + at, f"the byte 0x{byte:02x} is not UTF-8")
+            raise FileError(file, line, at + 1, f"the byte 0x{byte:02x} is not UTF-8")
 
 
 def split_keyword(text: str) -> tuple[str, str, int]:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 BOOT_TIMEOUT = 60.0
+_COMMAND = 30.0  # seconds for a command on the host
 SYSTEMD = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 ARGUMENTS = ("--unit=multi-user.target", "--log-target=journal", "--show-status=no")
 
@@ -263,8 +264,8 @@ def _attach(host: Host, temporary: int) -> None:
         )
 
 
-def run_inside(host: Host, *argv: str, timeout: float = 30.0) -> str:
-    """Run a command on the host, killed after `timeout` seconds; what it printed, "" if it cannot be run."""
+def run_inside(host: Host, *argv: str) -> str:
+    """Run a command on the host, killed after half a minute; what it printed, "" if it cannot be run."""
     read, write = os.pipe()
 
     def main() -> int:
@@ -280,7 +281,7 @@ def run_inside(host: Host, *argv: str, timeout: float = 30.0) -> str:
             os._exit(errors.FAILED)
     os.close(write)
     chunks = []
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + _COMMAND
     with open(read, "rb", buffering=0) as pipe:
         while ready([pipe.fileno()], seconds=max(deadline - time.monotonic(), 0)):
             chunk = pipe.read(65536)

@@ -88,7 +88,7 @@ def _copy_elsewhere(bind: rootfs.Bind) -> int:
     return made
 
 
-def make_directories(path: str, mode: int = 0o755) -> None:
+def make_directories(path: str) -> None:
     """mkdir -p on the host, for a path from the user's command line. Raises KernelError."""
     missing = []
     above = path.rstrip("/")
@@ -97,7 +97,7 @@ def make_directories(path: str, mode: int = 0o755) -> None:
         above = above.rpartition("/")[0]
     for one in reversed(missing):
         try:
-            posix.mkdir(one, mode)
+            posix.mkdir(one, 0o755)
         except FileExistsError:
             pass  # ignoring: it was made meanwhile
         except OSError as error:

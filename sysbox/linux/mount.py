@@ -52,7 +52,6 @@ FSCONFIG_SET_STRING = 1
 FSCONFIG_CMD_CREATE = 6
 
 AT_FDCWD = -100
-AT_SYMLINK_NOFOLLOW = 0x100
 AT_NO_AUTOMOUNT = 0x800
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
@@ -118,14 +117,13 @@ def text_of(options: tuple[tuple[str, str], ...]) -> str:
     return "".join(f',{name}="{value}"' for name, value in options)
 
 
-def clone_tree(path: str, *, recursive: bool, dirfd: int = AT_FDCWD, follow: bool = True) -> int:
+def clone_tree(path: str, *, recursive: bool, dirfd: int = AT_FDCWD) -> int:
     """A descriptor of a detached bind mount of `path` below `dirfd` ("" is `dirfd` itself).
 
-    Symbolic links are followed unless `follow` is False. Raises KernelError.
+    Symbolic links are followed. Raises KernelError.
     """
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_NO_AUTOMOUNT
     flags |= AT_RECURSIVE if recursive else 0
-    flags |= 0 if follow else AT_SYMLINK_NOFOLLOW
     flags |= 0 if path else AT_EMPTY_PATH
     try:
         return _sys.open_tree(dirfd, path, flags)
@@ -256,14 +254,14 @@ def path_of(procfs: int, fd: int) -> str:
         raise KernelError.of("read the path of", f"descriptor {fd}", error) from None
 
 
-def open_beneath(dirfd: int, path: str, flags: int, mode: int = 0) -> int:
+def open_beneath(dirfd: int, path: str, flags: int) -> int:
     """Open a relative `path` that stays below `dirfd` and on its mount: for procfs and cgroupfs.
 
     A file with another mount on it (a fake /proc/sys, CVE-2019-16884, CVE-2025-52881) fails with EXDEV.
     Raises KernelError.
     """
     resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS
-    return _openat2(dirfd, path, flags, mode, resolve)
+    return _openat2(dirfd, path, flags, 0, resolve)
 
 
 def openat2(dirfd: int, path: str, flags: int, mode: int, resolve: int) -> int:

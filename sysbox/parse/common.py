@@ -42,14 +42,14 @@ def parse_int(text: str, flag: str, low: int, high: int) -> int:
     return number
 
 
-def _fixed_point(number: str, digits: int) -> int | None:
-    """`number` times 10**digits, exactly; None if it is not a decimal with at most `digits` places."""
+def _billionths(number: str) -> int | None:
+    """`number` times 10**9, exactly; None if it is not a decimal with at most 9 places."""
     whole, dot, fraction = number.partition(".")
     if not is_digits(whole or "0") or (dot and not is_digits(fraction)):
         return None
-    if not (whole or fraction) or len(whole) > 15 or len(fraction.rstrip("0")) > digits:
+    if not (whole or fraction) or len(whole) > 15 or len(fraction.rstrip("0")) > 9:
         return None
-    return int((whole or "0") + fraction.rstrip("0").ljust(digits, "0"))
+    return int((whole or "0") + fraction.rstrip("0").ljust(9, "0"))
 
 
 def parse_size(text: str, flag: str) -> int:
@@ -59,7 +59,7 @@ def parse_size(text: str, flag: str) -> int:
     unit = lower[len(number) :].strip()
     if unit not in _UNITS:
         unit = unit.removesuffix("ib") if unit.endswith("ib") else unit.removesuffix("b")
-    scaled = _fixed_point(number, 9)
+    scaled = _billionths(number)
     if unit not in _UNITS or scaled is None:
         bad(flag, text, "not a size", "a number with b, k, m, g or t: 512m, 1.5g")
     size = scaled * _UNITS[unit] // 10**9
@@ -81,7 +81,7 @@ def parse_bytes_rate(text: str, flag: str) -> tuple[str, int]:
 
 def parse_cpus(text: str, flag: str) -> int:
     """10^-9 CPUs from "1.5"."""
-    nano = _fixed_point(text, 9)
+    nano = _billionths(text)
     if nano is None:
         bad(flag, text, "not a number of CPUs", "as in 0.5 or 2")
     if nano < 10**7:

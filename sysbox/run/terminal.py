@@ -46,10 +46,10 @@ def size(fd: int = 0) -> bytes:
         return b""
 
 
-def copy_size(target: int, fd: int = 0) -> None:
+def copy_size(target: int) -> None:
     """Give the terminal `target` the size of ours, if ours is a terminal."""
     try:
-        if found := size(fd):
+        if found := size():
             fcntl.ioctl(target, termios.TIOCSWINSZ, found)
     except OSError:
         pass

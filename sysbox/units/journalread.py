@@ -67,14 +67,12 @@ def event_arguments(
     follow: bool = False,
     since: int | None = None,
     until: int | None = None,
-    lines: int | None = None,
 ) -> list[str]:
     """journalctl's argv for root's entries with these MESSAGE_IDs; times in microseconds since 1970.
 
-    `follow` without `since` and `lines` shows new ones only. The caller must ask `is_trusted` about each.
+    `follow` without `since` shows new ones only. The caller must ask `is_trusted` about each.
     """
-    if lines is None and since is None and follow:
-        lines = 0
+    lines = 0 if since is None and follow else None
     argv = _journalctl(follow=follow, since=since, until=until, lines=lines)
     argv.append(f"--output-fields={_EVENT_FIELDS}")
     return [*argv, *(f"MESSAGE_ID={one}" for one in message_ids), *matches, "_UID=0"]

@@ -68,13 +68,12 @@ def endpoints(reference: Reference, conf: Conf | None = None) -> tuple[Endpoint,
     return (*found, _endpoint(location, rule.where, insecure=rule.insecure))
 
 
-def push_endpoint(reference: Reference, conf: Conf | None = None) -> Endpoint:
+def push_endpoint(reference: Reference) -> Endpoint:
     """Where to write an image to: mirrors and other locations are for reading alone.
 
     Raises AccessDenied for a blocked registry, FormatError for a malformed file.
     """
-    conf = conf or conf_files.read()
-    rule, _ = choose(reference, conf)
+    rule, _ = choose(reference, conf_files.read())
     if rule is None:
         return _endpoint(reference.repository(), "")
     _refuse_blocked(reference, rule)
