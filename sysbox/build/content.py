@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from sysbox.image.source import Source
     from sysbox.image.tar import Header
 
-_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _LINKS = 40  # as in the kernel
 _MOST = 64 << 30  # bytes that an archive may unpack to
 _RATIO, _FLOOR = 100, 1 << 30

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 NAMES = ("Containerfile", "Dockerfile")
-IGNORE = (".containerignore", ".dockerignore")  # as ignore.names has them
+_IGNORE = (".containerignore", ".dockerignore")
 _CHUNK = 1 << 20
 
 
@@ -180,7 +180,7 @@ def _ignore_data(context: Context, path: str, given: str) -> tuple[str, bytes | 
             raise NotFound(f"{given}: {posix.strerror(error.errno).lower()}") from None
         return given, _whole(fd, given)
     beside = path if path != "-" and not path.startswith("/") else ""
-    for name in (*(f"{beside}{one}" for one in IGNORE if beside), *IGNORE):
+    for name in (*(f"{beside}{one}" for one in _IGNORE if beside), *_IGNORE):
         if (data := context.read(name)) is not None:
             return name, data
     return "", None

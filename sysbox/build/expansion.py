@@ -31,7 +31,7 @@ from sysbox.build.variables import expand as expand_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     Replace = Callable[[str], str]
 
@@ -172,15 +172,6 @@ def _ports(instruction: Expose, replace: Replace) -> tuple[str, ...]:
                 raise SpecError(f"more than {_MOST_PORTS} ports in one instruction")
             found.update(dict.fromkeys(ports))
     return tuple(found)
-
-
-def begin(environment: Iterable[str], parent: Variables | None = None) -> Variables:
-    """The variables at the beginning of a stage: `environment` is its base's ("NAME=VALUE").
-
-    `parent` are those at the end of the stage that it is built from: its ARGs count here too.
-    """
-    names = dict(item.partition("=")[::2] for item in environment)
-    return Variables(environment=names, arguments=parent.arguments if parent else {})
 
 
 def after(variables: Variables, instruction: Instruction, plan: Plan) -> Variables:

@@ -18,20 +18,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-NAMES = (".containerignore", ".dockerignore")
 MAX_PATTERNS = 10_000
 _MAX_PATTERN = 4096  # characters: PATH_MAX
 _DIRECTORIES = "(?:.*/)?"  # what `**/` stands for
 # as a**b**c has them: with more, a regular expression takes too long for some names
 _MAX_OPEN = 2
-
-
-def names(containerfile: str) -> tuple[str, ...]:
-    """Where a build's ignore file may be; the first one that is there counts.
-
-    The Containerfile's own ones are named after its path, those of the context are in its root.
-    """
-    return (*(f"{containerfile}{name}" for name in NAMES), *NAMES)
 
 
 class Seen(Frozen):

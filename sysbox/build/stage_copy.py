@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from sysbox.build.layers import Workshop
     from sysbox.build.origins import Origins
 
-_FLAGS = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
-
 
 class Copying:
     """One COPY or ADD with its variables replaced; a context manager. Raises SysboxError."""

@@ -209,11 +209,6 @@ def name_of(pod_id: str) -> str:
         return ""
 
 
-def is_known(pod_id: str) -> bool:
-    """Whether a pod has this id."""
-    return exists(PODS) and name_of(pod_id) != ""
-
-
 def ids() -> list[str]:
     """The ids of all pods, and of those that are being made or removed."""
     return [one for one in names(IDS) if is_id(one)]

@@ -22,7 +22,6 @@ from sysbox.container.identity import is_id
 from sysbox.host import exists
 from sysbox.netns import subnets
 from sysbox.netns.shared import MACHINE, SHARED, own_name
-from sysbox.netns.topology import DEFAULT_NETWORK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,19 +49,6 @@ class NetworkLock(Lock):
 def directory(network_id: str) -> str:
     """What is kept of a network, other than `bridge`, while containers are on it."""
     return f"{paths.NETWORK}/{network_id}"
-
-
-def acquire(
-    container_id: str,
-    subnet: str = DEFAULT_NETWORK.subnet,
-    gateway: str = DEFAULT_NETWORK.gateway,
-) -> str:
-    """The container's address on the network `bridge`; a new one if it has none.
-
-    Raises Conflict where no address is free or the lock is held too long, FormatError, KernelError.
-    """
-    with NetworkLock():
-        return lease("", container_id, subnet, gateway)
 
 
 def lease(

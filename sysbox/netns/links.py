@@ -123,17 +123,6 @@ def remove_link(name: str) -> None:
         link.check(link.attempt([remove(name)]), ignore=(_errno.ENODEV,))
 
 
-def disconnect(plan: NetPlan) -> None:
-    """Remove the veth pairs without waiting for the end of the namespace; an absent pair is success.
-
-    Raises KernelError.
-    """
-    if not plan.attachments:
-        return
-    with rt.Socket() as link:
-        _remove(link, plan)
-
-
 def _remove(link: rt.Socket, plan: NetPlan) -> None:
     results = link.attempt([remove(one.host_link) for one in plan.attachments if one.host_link])
     link.check(results, ignore=(_errno.ENODEV,))

@@ -95,7 +95,6 @@ BY_DRIVER = {
     "ipvlan": {"parent": _PARENT, "mode": ("mode", _ipvlan), "ipvlan_mode": ("mode", _ipvlan), **_LINKS},
     "null": {},
 }  # fmt: skip
-OPTIONS = sorted({name for known in BY_DRIVER.values() for name in known})
 
 
 def parse_route(text: str, flag: str) -> Route:

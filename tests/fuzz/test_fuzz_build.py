@@ -16,7 +16,7 @@ from sysbox.base.errors import SpecError
 from sysbox.build import expansion, globs, graph, ignore, parser, variables
 from sysbox.build.errors import FileError
 from sysbox.build.ignore import Seen
-from sysbox.build.model import Onbuild, Plan, Request
+from sysbox.build.model import Onbuild, Plan, Request, Variables
 
 FILES = [
     b"""# syntax=docker/dockerfile:1
@@ -98,7 +98,7 @@ def planned(data: bytes) -> Plan | None:
     try:
         plan = graph.make_plan(parser.parse(data, "C"), Request(arguments={"X": "x", "U": None}))
         for stage in plan.stages:
-            state = expansion.begin(["PATH=/bin"])
+            state = Variables(environment={"PATH": "/bin"})
             for instruction in stage.instructions:
                 done = expansion.expand(instruction, state)
                 state = expansion.after(state, done, plan)

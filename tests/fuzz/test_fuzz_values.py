@@ -27,7 +27,7 @@ from sysbox.parse.network import (
     parse_mac,
     parse_port,
 )
-from sysbox.parse.network_options import OPTIONS, parse_options
+from sysbox.parse.network_options import BY_DRIVER, parse_options
 from sysbox.parse.process import (
     parse_env,
     parse_env_file,
@@ -41,6 +41,7 @@ from sysbox.parse.security import parse_cap, parse_security_opts, parse_sysctl, 
 from sysbox.run import detach_keys
 from sysbox.spec import Mount, SecretUse
 
+OPTIONS = sorted({name for known in BY_DRIVER.values() for name in known})
 SIZES = "k m g t p b kib mb : / /dev/sda . , -"
 SECRET = "name source= ,type= mount env ,target= /a .. ,uid= ,gid= ,mode= 0400"
 MOUNTS = (

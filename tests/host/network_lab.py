@@ -38,6 +38,12 @@ _NUMBERS = {"sctp": socket.IPPROTO_SCTP}
 TIMEOUT = 2.5  # seconds: a first SYN that is lost is sent again after one
 
 
+def lease(container_id: str, network: Network) -> str:
+    """The container's address on the network `bridge`."""
+    with leases.NetworkLock():
+        return leases.lease("", container_id, network.subnet, network.gateway)
+
+
 def in_private_network(body: Callable[..., None]) -> Callable[..., None]:
     """A test that runs in namespaces of its own; its failure is reported with the child's traceback."""
 
@@ -153,7 +159,7 @@ class Container(Node):
         (self.attachment,) = self.plan.attachments
         index = links.ensure_bridge(self.attachment)
         firewall.ensure_policies((policy or rules.policy_of(self.attachment),))
-        self.address = leases.acquire(self.id, network.subnet, network.gateway)
+        self.address = lease(self.id, network)
         self.address6 = address6
         links.connect(self.plan, self.pid, -1, (index,))
         self.filter()

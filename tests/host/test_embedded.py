@@ -455,7 +455,10 @@ def test_the_variable_names_the_host(host: str, sysbox: Sysbox) -> None:
 def test_two_hosts_on_one_network_never_give_the_same_address(sysbox: Sysbox) -> None:
     """They share the bridge. (A container cannot run there: its root would be the third overlay.)"""
     second = f"{NAME}-2"
-    ask = "import sys; from sysbox.netns import leases; print(leases.acquire(sys.argv[1]))"
+    ask = (
+        "import sys; from sysbox.netns import leases\n"
+        "with leases.NetworkLock(): print(leases.lease('', sys.argv[1], '10.90.0.0/16', '10.90.0.1'))"
+    )
     addresses = []
     try:
         for letter, name in (("a", NAME), ("b", second), ("c", NAME)):

@@ -23,6 +23,7 @@ from network_lab import (
     choose,
     fetch,
     in_private_network,
+    lease,
     run,
 )
 
@@ -33,6 +34,12 @@ from sysbox.netns.topology import DEFAULT_NETWORK, NetPlan, plan_network
 from sysbox.spec import ContainerSpec, Namespaces, Port
 
 GATEWAY = DEFAULT_NETWORK.gateway
+
+
+def disconnect(plan: NetPlan) -> None:
+    """Remove a container's links, as when it leaves a network."""
+    for one in plan.attachments:
+        links.remove_link(one.host_link)
 
 
 def rules_in(table: str) -> list[str]:
@@ -271,7 +278,7 @@ def test_a_hundred_leases_at_once_are_all_different() -> None:
         pid = os.fork()
         if pid == 0:
             for number in range(10):
-                leases.acquire(f"{worker:032x}{number:032x}")
+                lease(f"{worker:032x}{number:032x}", DEFAULT_NETWORK)
             os._exit(0)
         children.append(pid)
     assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 10
@@ -285,8 +292,8 @@ def test_a_start_right_after_a_stop_takes_the_link_over() -> None:
     links.connect(one.plan, blocked.pid)
     assert "eth0" not in one.sh("ip -brief link")
     assert "eth0" in blocked.sh("ip -brief link")
-    links.disconnect(one.plan)
-    links.disconnect(one.plan)
+    disconnect(one.plan)
+    disconnect(one.plan)
 
 
 @in_private_network
@@ -369,7 +376,7 @@ def test_a_container_on_two_networks() -> None:
     node.serve(80)
     assert fetch("10.91.0.9", 80) == "10.91.0.1"
     assert fetch("127.0.0.1", 8080) == GATEWAY
-    links.disconnect(plan)
+    disconnect(plan)
     left = run("ip", "-brief", "link")
     assert not [one.host_link for one in plan.attachments if one.host_link in left]
 
@@ -412,7 +419,7 @@ def test_bridges_are_listed_and_verified_through_pyroute2() -> None:
     ]
     with pytest.raises(Conflict):
         bridges.remove("sysbox0")
-    links.disconnect(one.plan)
+    disconnect(one.plan)
     bridges.remove("sysbox0")
     bridges.remove("sysbox0")
     with pytest.raises(NotFound):

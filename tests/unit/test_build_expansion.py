@@ -295,14 +295,6 @@ def test_env_hides_arg_and_keeps_it() -> None:
     assert state(text, plan(given={"V": "v2"})).environment == {"V": "v2", "W": "v2"}
 
 
-def test_what_a_stage_begins_with() -> None:
-    parent = Variables(environment={"E": "not taken"}, arguments={"A": "1"})
-    found = expansion.begin(["PATH=/bin", "X=a=b", "EMPTY="], parent)
-    assert found.environment == {"PATH": "/bin", "X": "a=b", "EMPTY": ""}
-    assert found.arguments == {"A": "1"}
-    assert expansion.begin([]).all() == {}
-
-
 def test_proxies_need_no_arg() -> None:
     made = plan(given={"HTTP_PROXY": "p", "no_proxy": "n", "other": "o"})
     assert expansion.proxies(made) == {"HTTP_PROXY": "p", "no_proxy": "n"}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
-from sysbox.build import ignore
+from sysbox.build import context, ignore
 from sysbox.build.errors import FileError
 from sysbox.build.ignore import Seen
 
@@ -152,15 +155,6 @@ def test_patterns_of_copy() -> None:
         ignore.exclude(["["], "C", 7)
 
 
-def test_where_an_ignore_file_may_be() -> None:
-    assert ignore.names("dir/Containerfile") == (
-        "dir/Containerfile.containerignore",
-        "dir/Containerfile.dockerignore",
-        ".containerignore",
-        ".dockerignore",
-    )
-
-
 @pytest.mark.parametrize(
     ("pattern", "path"),
     [
@@ -175,3 +169,22 @@ def test_where_an_ignore_file_may_be() -> None:
 def test_no_pattern_takes_ages(pattern: str, path: str) -> None:
     """Without atomic groups each of these would take longer than anyone waits: the test would not end."""
     assert not ignore.parse(pattern.encode(), "I").look(path, Seen()).excluded
+
+
+def test_which_ignore_file_counts(tmp_path: Path) -> None:
+    """One beside the Containerfile comes before that of the context, podman's name before docker's."""
+    opened = context.Context(os.open(tmp_path, os.O_RDONLY), "the build context", here=True)
+    (tmp_path / "dir").mkdir()
+    assert context.ignore_file(opened, "dir/C", "") is None
+    for name in (
+        ".dockerignore",
+        ".containerignore",
+        "dir/C.dockerignore",
+        "dir/C.containerignore",
+    ):
+        word = name.replace("/", "-")
+        (tmp_path / name).write_text(f"{word}\n")
+        found = context.ignore_file(opened, "dir/C", "")
+        assert found is not None
+        assert found.excluded(word)
+    opened.close()

@@ -12,6 +12,7 @@ from sysbox.base.flock import Lock
 from sysbox.netns import leases, ports
 from sysbox.netns import shared as hosts
 from sysbox.netns.rules import Published
+from sysbox.netns.topology import DEFAULT_NETWORK
 from sysbox.spec import Port
 
 SMALL = ("10.0.0.0/29", "10.0.0.1")
@@ -27,26 +28,36 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def acquire(
+    container_id: str,
+    subnet: str = DEFAULT_NETWORK.subnet,
+    gateway: str = DEFAULT_NETWORK.gateway,
+) -> str:
+    """The container's address on the network `bridge`."""
+    with leases.NetworkLock():
+        return leases.lease("", container_id, subnet, gateway)
+
+
 def test_addresses_go_round_before_they_come_again() -> None:
-    given = [leases.acquire(f"c{number}", *SMALL) for number in range(3)]
+    given = [acquire(f"c{number}", *SMALL) for number in range(3)]
     assert given == ["10.0.0.2", "10.0.0.3", "10.0.0.4"]
     leases.release("c0")
     leases.release("c0")
-    assert leases.acquire("c3", *SMALL) == "10.0.0.5"
-    assert leases.acquire("c4", *SMALL) == "10.0.0.6"
-    assert leases.acquire("c5", *SMALL) == "10.0.0.2"
+    assert acquire("c3", *SMALL) == "10.0.0.5"
+    assert acquire("c4", *SMALL) == "10.0.0.6"
+    assert acquire("c5", *SMALL) == "10.0.0.2"
     with pytest.raises(Conflict, match="no address is free"):
-        leases.acquire("c6", *SMALL)
+        acquire("c6", *SMALL)
 
 
 def test_a_container_keeps_its_address() -> None:
-    assert leases.acquire("a", *SMALL) == leases.acquire("a", *SMALL) == leases.all()["a"]
+    assert acquire("a", *SMALL) == acquire("a", *SMALL) == leases.all()["a"]
     assert "b" not in leases.all()
 
 
 def test_addresses_of_the_dead_come_back() -> None:
     for name in "abc":
-        leases.acquire(name, *SMALL)
+        acquire(name, *SMALL)
     assert leases.reclaim({"b", "x"}.__contains__) == ["a", "c"]
     assert leases.all() == {"b": "10.0.0.3"}
 
@@ -54,7 +65,7 @@ def test_addresses_of_the_dead_come_back() -> None:
 def test_a_thousand_leases(files: Path) -> None:
     lines = ["10.90.3.233"] + [f"10.90.{n >> 8}.{n & 255} {n:064x}" for n in range(2, 1002)]
     (files / "leases").write_text("\n".join(lines) + "\n")
-    assert leases.acquire("new") == "10.90.3.234"
+    assert acquire("new") == "10.90.3.234"
     assert len(leases.all()) == 1001
 
 
@@ -117,7 +128,7 @@ def test_hosts_in_one_network_give_each_address_once(
     """Two embedded hosts on the machine's network, each with a lease file of its own, and the machine."""
     shared = files / "addresses"
     monkeypatch.setattr(leases, "SHARED", str(shared))
-    leases.acquire("machine", *SMALL)
+    acquire("machine", *SMALL)
     for name in ("one", "two"):
         leases.share(name)  # as it boots
     given = {"machine": "10.0.0.2"}
@@ -126,16 +137,16 @@ def test_hosts_in_one_network_give_each_address_once(
         named.write_text(f"{host}\n")
         monkeypatch.setattr(hosts, "_NAME", str(named))
         monkeypatch.setattr(leases, "FILE", str(files / f"{host}.leases"))
-        given[f"c{number}"] = leases.acquire(f"c{number}", *SMALL)
+        given[f"c{number}"] = acquire(f"c{number}", *SMALL)
     assert sorted(given.values()) == ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"]
     # one of them is stopped: what it had is free again, and nothing else
     assert not leases.forget_host("two")
-    assert {leases.acquire(f"d{number}", *SMALL) for number in range(2)} == {
+    assert {acquire(f"d{number}", *SMALL) for number in range(2)} == {
         "10.0.0.6",
         given["c1"],
     }
     with pytest.raises(Conflict):
-        leases.acquire("e", *SMALL)
+        acquire("e", *SMALL)
     monkeypatch.setattr(hosts, "_NAME", str(files / "none"))
     assert leases.forget_host("one")
     assert not leases.forget_host("one")
@@ -148,7 +159,7 @@ SIX = ("fd00::/64", "fd00::1")
 
 
 def test_each_network_and_family_has_leases_of_its_own(files: Path) -> None:
-    assert leases.acquire("a", *SMALL) == "10.0.0.2"
+    assert acquire("a", *SMALL) == "10.0.0.2"
     with leases.NetworkLock(NET):
         assert leases.lease(NET, "a", *LAN) == "10.1.2.2"
         assert leases.lease(NET, "a", *SIX) == "fd00::2"

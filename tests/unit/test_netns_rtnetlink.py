@@ -6,8 +6,6 @@ import errno
 import fcntl
 import socket
 import struct
-from contextlib import nullcontext
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -368,20 +366,6 @@ sysbox0\t00005A0A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
 )
 def test_routes_that_overlap(route: str, clash: str) -> None:
     assert overlapping_route(ROUTES + route, ETH0) == clash
-
-
-@pytest.mark.parametrize("mode", ["none", "host"])
-def test_without_a_bridge_the_kernel_is_told_nothing(
-    monkeypatch: pytest.MonkeyPatch, mode: str
-) -> None:
-    """Not even a socket is opened."""
-    opened: list[object] = []
-    answers = SimpleNamespace(attempt=lambda _: [], check=lambda *_, **__: None)
-    monkeypatch.setattr(rt, "Socket", lambda *given: opened.append(given) or nullcontext(answers))
-    links.disconnect(NetPlan(id=ID, mode=mode))
-    assert opened == []
-    links.disconnect(plan_network(ID, ContainerSpec(image="x")))
-    assert opened == [()]
 
 
 @pytest.mark.parametrize(("mode", "up"), [("host", False), ("none", True)])
