@@ -7,7 +7,7 @@ from sysbox.base.suggest import suggest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
 _REFUSED = 1  # docker's exit status for a filter with an unknown key or value
@@ -25,6 +25,19 @@ def split(text: str, keys: tuple[str, ...]) -> tuple[str, str]:
     return key, value
 
 
+def grouped(
+    texts: Iterable[str],
+    keys: tuple[str, ...],
+    checks: Mapping[str, Callable[[str], str]] = {},
+) -> dict[str, list[str]]:
+    """Key -> its values, each as the key's check returns it. Raises UsageError, and what a check raises."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        key, value = split(text, keys)
+        found.setdefault(key, []).append(checks[key](value) if key in checks else value)
+    return found
+
+
 def invalid_filter(text: str, reason: str, hint: str = "") -> UsageError:
     """The error for an invalid filter."""
     return UsageError(f"--filter {text}: {reason}", hint=hint, status=_REFUSED)
@@ -35,6 +48,12 @@ def parse_bool(key: str, value: str) -> bool:
     if value not in TRUTH:
         raise invalid_filter(f"{key}={value}", "not true or false")
     return TRUTH[value]
+
+
+def check_bool(key: str, value: str) -> str:
+    """The value, if it is a boolean. Raises UsageError."""
+    parse_bool(key, value)
+    return value
 
 
 def check_choice(key: str, value: str, choices: tuple[str, ...]) -> str:

@@ -13,7 +13,7 @@ from sysbox.docker import template
 from sysbox.docker.json import to_json
 from sysbox.docker.shapes import Strings, Struct
 from sysbox.lifecycle import control
-from sysbox.parse.filters import has_label, split
+from sysbox.parse.filters import grouped, has_label
 from sysbox.parse.time import parse_moment
 from sysbox.units import journalread, names, watch
 
@@ -40,7 +40,7 @@ def main(values: Values) -> int:
     now = time.time()
     since = parse_moment(values.since, "--since", now) if values.since else None
     until = parse_moment(values.until, "--until", now) if values.until else None
-    wanted = _filters(values.filter)
+    wanted = grouped(values.filter, _FILTERS)
     show = _printer(values.format)
     import asyncio
 
@@ -152,14 +152,6 @@ def _text(event: Event) -> str:
     attributes = ", ".join(f"{key}={known[key]}" for key in sorted(known))
     what = f"{event['Type']} {event['Action']} {event['Actor']['ID']}"
     return f"{moment}.{rest:09}{zone[:3]}:{zone[3:]} {what} ({attributes})"
-
-
-def _filters(texts: list[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for text in texts:
-        key, value = split(text, _FILTERS)
-        found.setdefault(key, []).append(value)
-    return found
 
 
 def _matches(event: Event, wanted: dict[str, list[str]]) -> bool:

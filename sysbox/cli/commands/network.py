@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import NotFound, Unsupported, UsageError
+from sysbox.base.errors import NotFound, Unsupported
 from sysbox.cli.each import FAILED_ONE, each, inspect_each
 from sysbox.cli.output import emit, line, print_list
 from sysbox.docker import network as shown
@@ -11,7 +11,14 @@ from sysbox.lifecycle import network_look
 from sysbox.lifecycle.network import Wish
 from sysbox.netns import networks
 from sysbox.netns.network import BUILTIN, Network
-from sysbox.parse.filters import has_label, matches_pattern, parse_bool, split
+from sysbox.parse.filters import (
+    check_bool,
+    check_choice,
+    grouped,
+    has_label,
+    matches_pattern,
+    parse_bool,
+)
 from sysbox.parse.network import check_link, parse_ip
 from sysbox.parse.network_options import parse_route
 from sysbox.parse.process import parse_label
@@ -36,6 +43,10 @@ _HEADERS = {
     "Scope": "SCOPE",
 }
 _FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
+_CHECKS: dict[str, Callable[[str], str]] = {
+    "dangling": lambda value: check_bool("dangling", value),
+    "type": lambda value: check_choice("type", value, ("custom", "builtin")),
+}
 
 
 def main(values: Values) -> int:
@@ -86,7 +97,7 @@ def _check_fixed(values: Values) -> None:
 
 
 def _list(values: Values) -> int:
-    wanted = _filters(values.filter)
+    wanted = grouped(values.filter, _FILTERS, _CHECKS)
     damaged: list[str] = []
     rows = [
         _shorten(shown.row(one), full=values.no_trunc)
@@ -102,18 +113,6 @@ def _list(values: Values) -> int:
 
 def _shorten(row: dict[str, Any], *, full: bool) -> dict[str, Any]:
     return row if full else {**row, "ID": row["ID"][:12]}
-
-
-def _filters(texts: list[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for text in texts:
-        key, value = split(text, _FILTERS)
-        if key == "dangling":
-            parse_bool(key, value)
-        if key == "type" and value not in ("custom", "builtin"):
-            raise UsageError(f"--filter {text}: unknown type", hint="custom or builtin")
-        found.setdefault(key, []).append(value)
-    return found
 
 
 def _matches(network: Network, wanted: dict[str, list[str]]) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import UsageError
 from sysbox.cli.each import inspect_each
 from sysbox.cli.output import print_list, warn
 from sysbox.container import pods
 from sysbox.docker import pod as shown
 from sysbox.lifecycle.repair import repaired
-from sysbox.parse.filters import has_label, matches_pattern, split
+from sysbox.parse.filters import check_choice, grouped, has_label, matches_pattern
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +34,10 @@ _HEADERS = {
     "ExitPolicy": "EXIT POLICY",
 }
 _FILTERS = ("id", "label", "name", "network", "status")
+_STATES = tuple(map(str.lower, shown.STATES))
+_CHECKS: dict[str, Callable[[str], str]] = {
+    "status": lambda value: check_choice("status", value, _STATES)
+}
 
 
 def main(values: Values) -> int:
@@ -43,7 +46,7 @@ def main(values: Values) -> int:
 
 
 def _list(values: Values) -> int:
-    wanted = _filters(values.filter)
+    wanted = grouped(values.filter, _FILTERS, _CHECKS)
     seen = (
         shown.see(one, repaired)
         for one in sorted(pods.all_pods(warn), key=lambda one: -one.created_ns)
@@ -52,17 +55,6 @@ def _list(values: Values) -> int:
     quiet = "ID" if values.quiet else ""
     print_list(rows, _COLUMNS, headers=_HEADERS, format=values.format, quiet=quiet)
     return 0
-
-
-def _filters(texts: list[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for text in texts:
-        key, value = split(text, _FILTERS)
-        if key == "status" and value not in map(str.lower, shown.STATES):
-            hint = ", ".join(map(str.lower, shown.STATES))
-            raise UsageError(f"--filter {text}: unknown status", hint=hint)
-        found.setdefault(key, []).append(value)
-    return found
 
 
 def _matches(seen: Seen, wanted: dict[str, list[str]]) -> bool:

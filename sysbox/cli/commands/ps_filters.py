@@ -10,12 +10,13 @@ from sysbox.lifecycle.current import health_of, mount_name
 from sysbox.netns.network import BUILTIN
 from sysbox.parse.common import is_digits, parse_int
 from sysbox.parse.filters import (
+    check_bool,
     check_choice,
+    grouped,
     has_label,
     invalid_filter,
     matches_pattern,
     parse_bool,
-    split,
 )
 from sysbox.units import names
 
@@ -43,11 +44,7 @@ def parse(texts: list[str]) -> Filters:
 
     Raises UsageError for a key or a value that ps does not know, NotFound for a container in before or since.
     """
-    found: Filters = {}
-    for text in texts:
-        key, value = split(text, KEYS)
-        found.setdefault(key, []).append(_CHECKS[key](value) if key in _CHECKS else value)
-    return found
+    return grouped(texts, KEYS, _CHECKS)
 
 
 def _created_ns(name: str) -> str:
@@ -70,11 +67,6 @@ def _ports(key: str) -> Callable[[str], str]:
     return check
 
 
-def _task(value: str) -> str:
-    parse_bool("is-task", value)
-    return value
-
-
 _CHECKS: dict[str, Callable[[str], str]] = {
     "before": _created_ns,
     "since": _created_ns,
@@ -82,7 +74,7 @@ _CHECKS: dict[str, Callable[[str], str]] = {
     "expose": _ports("expose"),
     "publish": _ports("publish"),
     "health": lambda value: check_choice("health", value, _HEALTH),
-    "is-task": _task,
+    "is-task": lambda value: check_bool("is-task", value),
     "slice": lambda value: names.check_slice(value, "--filter slice"),
     "status": lambda value: check_choice("status", value, _STATES),
 }

@@ -10,7 +10,7 @@ from sysbox.docker import volume
 from sysbox.fs import volume_options, volumes
 from sysbox.lifecycle import prune
 from sysbox.parse.common import check_name
-from sysbox.parse.filters import has_label, matches_pattern, parse_bool, split
+from sysbox.parse.filters import check_bool, grouped, has_label, matches_pattern, parse_bool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _HEADERS = {
     "Size": "SIZE",
 }
 _FILTERS = ("dangling", "name", "label", "driver")
+_CHECKS: dict[str, Callable[[str], str]] = {"dangling": lambda value: check_bool("dangling", value)}
 
 
 def main(values: Values) -> int:
@@ -90,7 +91,7 @@ def _with_numbers(text: str) -> str:
 
 
 def _list(values: Values) -> int:
-    wanted = _filters(values.filter)
+    wanted = grouped(values.filter, _FILTERS, _CHECKS)
     users = prune.users_of_volumes(damaged=True)
     rows = [row(name, users) for name in volumes.names() if _matches(name, users, wanted)]
     quiet = "Name" if values.quiet else ""
@@ -111,16 +112,6 @@ def row(name: str, users: dict[str, list[str]]) -> dict[str, Any]:
         "Scope": "local",
         "Size": "N/A",
     }
-
-
-def _filters(texts: list[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for text in texts:
-        key, value = split(text, _FILTERS)
-        if key == "dangling":
-            parse_bool(key, value)
-        found.setdefault(key, []).append(value)
-    return found
 
 
 def _matches(name: str, users: dict[str, list[str]], wanted: dict[str, list[str]]) -> bool:
