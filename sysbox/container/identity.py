@@ -4,6 +4,22 @@ from __future__ import annotations
 
 import posix
 
+from sysbox.base.errors import Conflict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Protocol, TypeVar
+
+    class _HasId(Protocol):
+        @property
+        def id(self) -> str: ...
+        @property
+        def name(self) -> str: ...
+
+    _Named = TypeVar("_Named", bound=_HasId)
+
+_SHORTEST = 4  # digits of an id that may stand for a network or a secret
 _FIRST = (
     "amber agile bold brave bright brisk calm candid clear clever crisp deft eager early fair fleet "
     "fond frank fresh gentle glad grand hardy honest humble jolly keen kind lively loyal lucid merry "
@@ -46,6 +62,20 @@ HEX = frozenset("0123456789abcdef")
 def is_id(text: str) -> bool:
     """Whether `text` is a full id, 64 hexadecimal digits; checked before it becomes part of a path."""
     return len(text) == 64 and HEX.issuperset(text)
+
+
+def find_short(what: str, word: str, every: Callable[[], Iterable[_Named]]) -> _Named | None:
+    """The one of `every` whose id begins with `word`; None where there is none, or `word` is too short.
+
+    `what` they are, "network", for the error: raises Conflict where it is the beginning of several ids.
+    """
+    if len(word) < _SHORTEST or not HEX.issuperset(word):
+        return None
+    found = [one for one in every() if one.id.startswith(word)]
+    if len(found) > 1:
+        some = ", ".join(one.name for one in found)
+        raise Conflict(f"{what} {word}: the id is that of several: {some}")
+    return found[0] if found else None
 
 
 def of_unit(unit: str) -> str:

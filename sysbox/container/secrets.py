@@ -17,6 +17,7 @@ from sysbox.base.files import make_private, names, read_file, unlink, write_file
 from sysbox.base.frozen import Frozen
 from sysbox.base.paths import SECRETS
 from sysbox.container import events, store
+from sysbox.container.identity import find_short
 from sysbox.parse.secrets import check_secret
 from sysbox.units import creds
 
@@ -31,7 +32,6 @@ VARIABLE_MOST = (128 << 10) - 1  # bytes of "NAME=VALUE": MAX_ARG_STRLEN of exec
 SEALED, PLAIN = "systemd-creds", "file"  # how a value is kept
 _SUFFIX = ".json"
 _ID_DIGITS = 25  # as podman's
-_SHORTEST = 4  # digits of an id that may stand for a secret
 
 
 class Secret(Frozen):
@@ -157,14 +157,10 @@ def find(word: str) -> Secret:
     """A secret by its name, its id or the first digits of that. Raises NotFound, Conflict, FormatError."""
     if word in defined():
         return load(word)
-    short = len(word) >= _SHORTEST and set(word) <= set("0123456789abcdef")
-    found = [one for one in all_secrets([]) if one.id.startswith(word)] if short else []
-    if not found:
+    found = find_short("secret", word, lambda: all_secrets([]))
+    if found is None:
         raise NotFound(f"no such secret: {word}", hint=_hint(word))
-    if len(found) > 1:
-        some = ", ".join(one.name for one in found)
-        raise Conflict(f"secret {word}: the id is that of several: {some}")
-    return found[0]
+    return found
 
 
 def defined() -> list[str]:

@@ -14,7 +14,7 @@ from sysbox.base import codec, flock, paths
 from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError
 from sysbox.base.files import make_private, names, read_file, unlink, write_file
 from sysbox.base.paths import NETWORKS
-from sysbox.container.identity import is_id
+from sysbox.container.identity import find_short, is_id
 from sysbox.netns.network import BUILTIN, Network, ends
 from sysbox.parse.common import check_name
 
@@ -22,7 +22,6 @@ from sysbox.parse.common import check_name
 FORMAT = 1
 DECLARED = f"{paths.RUN}/networks"
 _SUFFIX = ".json"
-_SHORTEST = 4  # digits of an id that may stand for a network
 # names that --network gives another meaning
 RESERVED = ("bridge", "container", "default", "host", "none", "ns", "private")
 
@@ -78,14 +77,10 @@ def find(word: str) -> Network:
     """
     if exists(word):
         return load(word)
-    short = len(word) >= _SHORTEST and set(word) <= set("0123456789abcdef")
-    found = [one for one in all_networks() if one.id.startswith(word)] if short else []
-    if not found:
+    found = find_short("network", word, all_networks)
+    if found is None:
         raise NotFound(f"no such network: {word}", hint=_hint(word))
-    if len(found) > 1:
-        some = ", ".join(one.name for one in found)
-        raise Conflict(f"network {word}: the id is that of several: {some}")
-    return found[0]
+    return found
 
 
 def _hint(name: str) -> str:
