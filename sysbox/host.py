@@ -5,7 +5,8 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.frozen import Frozen
-from sysbox.base.kernelfile import read_text as read_text
+from sysbox.base.look import exists as exists
+from sysbox.base.look import read_text as read_text
 from sysbox.linux import lsm
 
 _UNIFIED = "/sys/fs/cgroup/unified"
@@ -71,15 +72,6 @@ def _huge_pages() -> tuple[int, ...]:
         return ()
     names = (name.removeprefix("hugepages-").removesuffix("kB") for name in entries)
     return tuple(sorted(int(name) << 10 for name in names))
-
-
-def exists(path: str) -> bool:
-    """Whether the path exists; a symbolic link is not followed."""
-    try:
-        posix.lstat(path)
-    except OSError:
-        return False
-    return True
 
 
 def booted() -> bool:

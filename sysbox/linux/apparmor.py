@@ -6,7 +6,7 @@ import errno
 import posix
 
 from sysbox.base.errors import KernelError
-from sysbox.base.kernelfile import read_text
+from sysbox.base.look import read_text
 from sysbox.linux import lsm
 
 LIST = "/sys/kernel/security/apparmor/profiles"

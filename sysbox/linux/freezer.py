@@ -6,9 +6,9 @@ On v1 a frozen process acts on no signal, not even SIGKILL, before it is thawed;
 from __future__ import annotations
 
 import _signal
-import posix
 
 from sysbox.base.errors import KernelError, Unsupported
+from sysbox.base.look import exists
 from sysbox.linux import cgroup
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ def directory(facts: HostFacts, path: str) -> str:
         return cgroup.directory(facts, "freezer", path)
     if facts.cgroup_mode == "v2":
         return cgroup.directory(facts, "name=systemd", path)
-    if not _exists(f"{UNIFIED}/cgroup.procs"):
+    if not exists(f"{UNIFIED}/cgroup.procs"):
         raise Unsupported(
             "there is no cgroup freezer here",
             hint="the v1 controller 'freezer' is not mounted, and there is no cgroup v2 tree",
@@ -129,11 +129,3 @@ def has_pending_kill(pid: int) -> bool:
     lines = (line.split() for line in status.splitlines())
     masks = [int(line[1], 16) for line in lines if line and line[0] in ("SigPnd:", "ShdPnd:")]
     return any(mask & 1 << (_signal.SIGKILL - 1) for mask in masks)
-
-
-def _exists(path: str) -> bool:
-    try:
-        posix.lstat(path)
-    except OSError:
-        return False
-    return True

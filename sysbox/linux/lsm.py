@@ -10,7 +10,7 @@ import errno as _errno
 import posix
 
 from sysbox.base.errors import KernelError
-from sysbox.base.kernelfile import read_text
+from sysbox.base.look import read_text
 from sysbox.linux import _sys, mount
 
 SELINUX = "selinux"

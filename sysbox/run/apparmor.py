@@ -11,6 +11,7 @@ import posix
 from sysbox.base import paths
 from sysbox.base.errors import KernelError, Unsupported
 from sysbox.base.files import make_private
+from sysbox.host import exists
 from sysbox.linux import apparmor, process, userns
 from sysbox.security.apparmor import OWN, UNCONFINED, AppArmor
 
@@ -67,7 +68,7 @@ def ensure(name: str) -> None:
         return  # an older version's, or it was loaded by hand: it was there as the plan was made
     from sysbox.security import apparmor_profile  # once per boot
 
-    abi = next((one for one in apparmor_profile.ABIS if _exists(f"{_ABIS}/{one}")), "")
+    abi = next((one for one in apparmor_profile.ABIS if exists(f"{_ABIS}/{one}")), "")
     command = [PARSER, "--replace", "--skip-cache", "--quiet"]
     text = apparmor_profile.text(name, abi).encode("ascii")
     status, said = process.spawn(command, stdin=text, merge_stderr=True)
@@ -115,7 +116,3 @@ def _mark(name: str) -> None:
 
 def _mark_of(name: str) -> str:
     return f"{_MARKS}/{name}"
-
-
-def _exists(path: str) -> bool:
-    return posix.access(path, posix.F_OK)

@@ -1,4 +1,4 @@
-"""Read a file of the kernel's, as in /proc and /sys, or a small one that may be missing."""
+"""Look at what may not be there: files of /proc and /sys, and small ones. None of this raises."""
 
 from __future__ import annotations
 
@@ -25,3 +25,12 @@ def read_text(path: str, limit: int = _MAX) -> str:
     finally:
         posix.close(fd)
     return b"".join(chunks).decode("utf-8", "surrogateescape")
+
+
+def exists(path: str) -> bool:
+    """Whether the path exists; a symbolic link is not followed."""
+    try:
+        posix.lstat(path)
+    except OSError:
+        return False
+    return True
