@@ -16,7 +16,9 @@ from sysbox.host import exists
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from sysbox.container.records import Record
 
 _LOCK = "lock"  # held while a lease is chosen
 _USE = "use.lock"  # held, shared, from a lease until its container is there
@@ -26,6 +28,31 @@ _MOST = 100  # characters of a name; three numbers and an id have 97
 def hold(directory: str) -> Lock:
     """A lock that keeps `reclaim` from releasing the lease of a container that is being made."""
     return Lock(f"{directory}/{_USE}", shared=True)
+
+
+class Leased:
+    """A context for the making of a container: `record` is what `decide` returns, which leases for it.
+
+    Until it ends `reclaim` releases nothing; if the block fails, the container's leases are released. Raises
+    what `decide` raises, KernelError.
+    """
+
+    def __init__(self, directory: str, decide: Callable[[], Record]) -> None:
+        self._directory = directory
+        self._lock = hold(directory)
+        try:
+            self.record = decide()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> Record:
+        return self.record
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        with self._lock:
+            if error is not None:
+                release(self._directory, self.record.id)
 
 
 def choosing(directory: str) -> Lock:

@@ -62,7 +62,10 @@ def from_draft(record: Record, before: Callable[[], None], notices: Notices) -> 
         return of_draft(record, before, notices)
     from sysbox.run import labels  # few hosts have SELinux
 
-    with labels.Labelled(record) as labelled:
+    if not probe().selinux:
+        labels.check_without(record.spec)
+        return of_draft(record, before, notices)
+    with labels.leased(record) as labelled:
         return of_draft(labelled, before, notices)
 
 
@@ -72,7 +75,7 @@ def of_draft(record: Record, before: Callable[[], None], notices: Notices) -> tu
         return _make(record, before, notices)
     from sysbox.lifecycle import user_namespace
 
-    with user_namespace.Decided(record, notices) as decided:
+    with user_namespace.decided(record, notices) as decided:
         return _make(decided, before, notices)
 
 

@@ -7,7 +7,7 @@ import posix
 from sysbox.base.errors import KernelError, SpecError, Unsupported
 from sysbox.base.paths import RUN_PODS, VOLUMES
 from sysbox.conf.values import Settings
-from sysbox.container import id_ranges, store
+from sysbox.container import id_ranges, lease_files, store
 from sysbox.fs import mappable, volumes
 from sysbox.fs.mountoptions import ids_of
 from sysbox.host import exists
@@ -29,27 +29,12 @@ _HOST = "/proc/self/ns/user"
 _KINDS = ("network", "pid", "ipc", "uts", "cgroup", "time")
 
 
-class Decided:
-    """A context for the making of a container: `record` has its user namespace, and its ids are leased.
+def decided(record: Record, notices: Notices) -> lease_files.Leased:
+    """A context for the making of a container: its record has its user namespace, and its ids are leased.
 
-    If the block fails, they are free again. Raises as `resolve`.
+    Raises as `resolve`.
     """
-
-    def __init__(self, record: Record, notices: Notices) -> None:
-        self._lock = id_ranges.hold()
-        try:
-            self.record = resolve(record, notices, lease=True)
-        except BaseException:
-            self._lock.release()
-            raise
-
-    def __enter__(self) -> Record:
-        return self.record
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        with self._lock:
-            if error is not None and self.record.uids:
-                id_ranges.release(self.record.id)
+    return lease_files.Leased(id_ranges.DIRECTORY, lambda: resolve(record, notices, lease=True))
 
 
 def resolve(record: Record, notices: Notices | None = None, *, lease: bool) -> Record:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
-from sysbox.container import levels, store, systemd_mode
+from sysbox.container import lease_files, levels, store, systemd_mode
 from sysbox.fs import labelled, policy_contexts, relabel
 from sysbox.host import probe
 from sysbox.linux import lsm
@@ -23,30 +23,12 @@ _MODULE = (
 )
 
 
-class Labelled:
-    """A context for the making of a container: `record` has its labels, and its level is leased.
+def leased(record: Record) -> lease_files.Leased:
+    """A context for the making of a container: its record has its labels, and its level is leased.
 
-    If the block fails, the level is free again. Raises as `decided`.
+    Raises as `decided`.
     """
-
-    def __init__(self, record: Record) -> None:
-        self._lock = levels.hold() if probe().selinux else None
-        try:
-            self.record = decided(record)
-        except BaseException:
-            if self._lock:
-                self._lock.release()
-            raise
-
-    def __enter__(self) -> Record:
-        return self.record
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if self._lock is None:
-            return
-        with self._lock:
-            if error is not None and self.record.mount_label:
-                levels.release(self.record.id)
+    return lease_files.Leased(levels.DIRECTORY, lambda: decided(record))
 
 
 def decided(record: Record, *, lease: bool = True) -> Record:

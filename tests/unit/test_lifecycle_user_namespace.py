@@ -116,16 +116,16 @@ def test_a_look_leases_nothing() -> None:
 
 
 def test_a_container_that_is_not_made_keeps_no_ids() -> None:
-    with user_namespace.Decided(asks("auto"), run.SILENT) as record:
+    with user_namespace.decided(asks("auto"), run.SILENT) as record:
         assert [one[3] for one in id_ranges.leases()] == [record.id]
         assert id_ranges.reclaim() == []
     assert len(id_ranges.leases()) == 1
-    with pytest.raises(KeyError), user_namespace.Decided(asks("auto").replace(id=B), run.SILENT):
+    with pytest.raises(KeyError), user_namespace.decided(asks("auto").replace(id=B), run.SILENT):
         raise KeyError
     assert [one[3] for one in id_ranges.leases()] == [A]
     for wrong in (asks("auto", of="70000"), asks("auto", pid="host")):
         with pytest.raises(SpecError):
-            user_namespace.Decided(wrong.replace(id=B), run.SILENT)
+            user_namespace.decided(wrong.replace(id=B), run.SILENT)
     assert [one[3] for one in id_ranges.leases()] == [A]
     assert id_ranges.reclaim() == [A]
 
