@@ -25,7 +25,8 @@
  *      "usage":{"FILE":"text",...}}
  *
  * code is the exit status of a shell (128 plus the signal), unrecorded says that there was a recorder of its system
- * calls (recorder.c), which is gone, finished is since the epoch, usage has what each --report, a file of its cgroup, said last. It then exits with that code, or with 0 if it was asked to stop.
+ * calls (recorder.c), which is gone, finished is since the epoch, usage has what each --report, a file of its cgroup,
+ * said last. It then exits with that code, or with 0 if it was asked to stop.
  */
 #define _GNU_SOURCE
 #include "monitor.h"

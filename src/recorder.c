@@ -29,7 +29,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* linux/seccomp.h, which the compiler for static programs has not */
+/* linux/seccomp.h, which the compiler for static programs lacks */
 struct call {
     int32_t number;
     uint32_t architecture;
