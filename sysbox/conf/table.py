@@ -35,11 +35,13 @@ class Key(Frozen):
 
 def _subnet(text: str, flag: str) -> str:
     hint = "as in 10.90.0.0/16"
+    if subnets.family_of(text) != 4:
+        bad(flag, text, "not a subnet of IPv4", hint)
     try:
-        base, bits = topology.split_subnet(text)
+        base, bits = subnets.split(text)
     except SpecError as error:
         bad(flag, text, error.message.rpartition(": ")[2], hint)
-    written = f"{topology.address_text(base)}/{bits}"
+    written = f"{subnets.text_of(base, 4)}/{bits}"
     if text != written:
         bad(flag, text, f"is written {written}", hint)
     if why := subnets.unusable(text):

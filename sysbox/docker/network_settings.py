@@ -8,9 +8,10 @@ from sysbox.container.status import read_networks
 from sysbox.docker.host_config import bindings
 from sysbox.docker.shapes import NULL, Map, NullList, NullMap, Strings, Struct, listed
 from sysbox.host import read_text
+from sysbox.netns import subnets
 from sysbox.netns.attachment import Attachment
 from sysbox.netns.network import BUILTIN
-from sysbox.netns.topology import network_of, split_subnet
+from sysbox.netns.topology import network_of
 from sysbox.spec import Endpoint
 
 TYPE_CHECKING = False
@@ -79,7 +80,7 @@ def _complete(record: store.Record, attached: Attachment) -> Attachment:
     if attached.bridge or attached.network_id:
         return attached
     network = network_of(record.spec.bridge, read_text("/proc/net/route"))
-    prefix = split_subnet(network.subnet)[1]
+    prefix = subnets.split(network.subnet)[1]
     return attached.replace(bridge=network.bridge, gateway=network.gateway, prefix=prefix)
 
 

@@ -10,10 +10,10 @@ import _socket
 
 from sysbox.base.errors import Conflict, KernelError, NotFound, Unsupported
 from sysbox.base.frozen import Frozen
-from sysbox.netns import leases
+from sysbox.netns import leases, subnets
 from sysbox.netns.network import Network
 from sysbox.netns.rtnetlink import IFF_UP
-from sysbox.netns.topology import bridge_mac, host_link, split_subnet
+from sysbox.netns.topology import bridge_mac, host_link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def verify(bridge: Bridge, network: Network) -> list[str]:
     wrong = []
     if not bridge.up:
         wrong.append(f"{bridge.name} is down")
-    wanted = f"{network.gateway}/{split_subnet(network.subnet)[1]}"
+    wanted = f"{network.gateway}/{subnets.split(network.subnet)[1]}"
     if wanted not in bridge.addresses:
         wrong.append(f"{bridge.name} lacks its address {wanted}")
     if bridge.mtu != network.mtu:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
-from sysbox.netns.topology import address_number
+from sysbox.netns.subnets import number_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _is_address(address: str) -> bool:
     if ":" in address:
         return all(digit in "0123456789abcdefABCDEF:." for digit in address)
     try:
-        address_number(address)
+        number_of(address)
     except SpecError:
         return False
     return True

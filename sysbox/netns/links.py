@@ -10,13 +10,11 @@ import errno as _errno
 import time
 
 from sysbox.base.errors import KernelError
-from sysbox.netns import interfaces, sysctls
+from sysbox.netns import interfaces, subnets, sysctls
 from sysbox.netns import rtnetlink as rt
 from sysbox.netns.network import BRIDGE, ROUTED
 from sysbox.netns.topology import (
-    address_text,
     outward,
-    split_subnet,
 )
 from sysbox.spec import Bandwidth
 
@@ -304,8 +302,8 @@ def static_route(route: Route) -> rt.Message:
 
 def add_address(index: int, address: str, subnet: str, name: str) -> rt.Message:
     """The message that adds an IPv4 address of a subnet to a link."""
-    base, bits = split_subnet(subnet)
-    broadcast = address_text(base | ((1 << (32 - bits)) - 1))
+    base, bits = subnets.split(subnet)
+    broadcast = subnets.text_of(base | ((1 << (32 - bits)) - 1), 4)
     body = (
         rt.ifaddr(index, bits),
         rt.ipv4(rt.IFA_LOCAL, address),

@@ -6,7 +6,7 @@ from sysbox.base.errors import Conflict, Unsupported
 from sysbox.host import read_text
 from sysbox.netns import rtnetlink as rt
 from sysbox.netns import subnets
-from sysbox.netns.topology import bridge_mac, overlapping_route
+from sysbox.netns.topology import bridge_mac
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def check_vlan(attachment: Attachment) -> None:
 
 def refuse_overlap(attachment: Attachment) -> None:
     """Raises Conflict if another link of this host has a route to the network's subnets."""
-    taken = overlapping_route(read_text("/proc/net/route"), attachment)
+    here = subnets.routes(read_text("/proc/net/route"), "")
+    taken = subnets.taken(attachment.subnet, here, attachment.bridge)
     if taken and not attachment.network_id:
         raise Conflict(
             f"network {attachment.bridge}: its subnet {attachment.subnet} overlaps the route {taken}",

@@ -64,17 +64,17 @@ def network_of(asked: Bridge, routes: str) -> Network:
     fields = [line.split() for line in routes.splitlines()[1:]]
     there = {one[1] for one in fields if len(one) > 1 and one[0] == asked.name}
     for subnet in SUBNETS:
-        base = split_subnet(subnet)[0].to_bytes(4, "little").hex().upper()
+        base = subnets.split(subnet)[0].to_bytes(4, "little").hex().upper()
         if base in there:
             return _network(asked.name, subnet)
-    choices = (_network(asked.name, subnet) for subnet in SUBNETS)
-    free = (one for one in choices if not overlapping_route(routes, one))
-    return next(free, _network(asked.name, SUBNETS[0]))
+    others = subnets.routes(routes, "")
+    free = (one for one in SUBNETS if not subnets.taken(one, others, asked.name))
+    return _network(asked.name, next(free, SUBNETS[0]))
 
 
 def _network(bridge: str, subnet: str) -> Network:
     """A network whose bridge has the subnet's first address. Raises SpecError."""
-    return Network(bridge=bridge, subnet=subnet, gateway=address_text(split_subnet(subnet)[0] + 1))
+    return Network(bridge=bridge, subnet=subnet, gateway=subnets.first(subnet))
 
 
 def plan_network(
@@ -173,7 +173,7 @@ def attach(
         host_link=host_link(container_id, network_id) if bridged else "",
         mac=endpoint.mac or mac_address(container_id, network_id),
         address=endpoint.address,
-        prefix=split_subnet(network.subnet)[1],
+        prefix=subnets.split(network.subnet)[1],
         address6=endpoint.address6,
         prefix6=subnets.split(network.subnet6)[1] if network.subnet6 else 0,
         aliases=endpoint.aliases,
@@ -272,51 +272,6 @@ def bridge_mac(gateway: str) -> str:
     return "02:5b:" + ":".join(f"{byte:02x}" for byte in address)
 
 
-def address_number(address: str) -> int:
-    """An IPv4 address as a number. Raises SpecError for any other text."""
-    try:
-        return int.from_bytes(_socket.inet_pton(_socket.AF_INET, address), "big")
-    except (OSError, ValueError):
-        raise SpecError(f"'{address}' is not an IPv4 address") from None
-
-
-def address_text(number: int) -> str:
-    """The dotted form of a number."""
-    return _socket.inet_ntop(_socket.AF_INET, number.to_bytes(4, "big"))
-
-
-def overlapping_route(routes: str, network: Network | Attachment) -> str:
-    """The first route of another link that overlaps the network's subnet, or "".
-
-    `routes` is the text of /proc/net/route.
-    """
-    base, bits = split_subnet(network.subnet)
-    for line in routes.splitlines()[1:]:
-        fields = line.split()
-        if len(fields) < 8 or fields[0] == network.bridge:
-            continue
-        mask = int.from_bytes(bytes.fromhex(fields[7]), "little")
-        start = int.from_bytes(bytes.fromhex(fields[1]), "little")
-        length = mask.bit_count()
-        if length and (start ^ base) >> (32 - min(length, bits)) == 0:
-            return f"{address_text(start)}/{length} on {fields[0]}"
-    return ""
-
-
-def split_subnet(subnet: str) -> tuple[int, int]:
-    """(network address as a number, bits of the mask) of a subnet such as "10.90.0.0/16".
-
-    Raises SpecError for host bits, or a mask outside /8 to /30.
-    """
-    base, slash, bits = subnet.partition("/")
-    number = address_number(base)
-    if not slash or not bits.isascii() or not bits.isdigit() or not 8 <= int(bits) <= 30:
-        raise SpecError(f"subnet '{subnet}': the mask must be /8 to /30")
-    if number & ((1 << (32 - int(bits))) - 1):
-        raise SpecError(f"subnet '{subnet}': has bits set beyond its mask")
-    return number, int(bits)
-
-
 def port_text(port: Port) -> str:
     """ "0.0.0.0:8080->80/tcp", as docker's `ps` shows it."""
     address = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip or "0.0.0.0"
@@ -345,7 +300,7 @@ def check_ports(ports: tuple[Port, ...]) -> tuple[Port, ...]:
         if not 1 <= port.container_port <= 65535 or not 0 <= port.host_port <= 65535:
             raise SpecError(f"port {port_text(port)}: must be 1 to 65535")
         if port.host_ip and ":" not in port.host_ip:
-            address_number(port.host_ip)
+            subnets.number_of(port.host_ip)
         if port.host_ip == "::1":
             # the kernel routes no answer to ::1 that came over a link (IPv6 has no route_localnet)
             raise Unsupported(

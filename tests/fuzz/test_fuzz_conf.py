@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from inputs import Refused, outcome, words
 
 from sysbox.conf import files, settings
-from sysbox.netns import topology
+from sysbox.netns import subnets, topology
 from sysbox.spec import ContainerSpec
 
 TEXTS = st.lists(
@@ -28,5 +28,5 @@ def test_any_files(texts: list[str]) -> None:
     made = settings.with_defaults(ContainerSpec(image="x"), loaded.settings)
     assert ContainerSpec.from_data(made.to_data()) == made
     network = topology.network_of(made.bridge, "")
-    assert topology.address_number(network.gateway)
+    assert subnets.number_of(network.gateway)
     assert len(network.bridge) < 16

@@ -13,10 +13,10 @@ from forked import in_child
 
 from sysbox.base.errors import KernelError
 from sysbox.linux.namespace import CLONE_NEWNET
-from sysbox.netns import links, new_bridge
+from sysbox.netns import links, new_bridge, subnets
 from sysbox.netns import rtnetlink as rt
 from sysbox.netns.network import Network
-from sysbox.netns.topology import NetPlan, overlapping_route, plan_network
+from sysbox.netns.topology import NetPlan, plan_network
 from sysbox.spec import ContainerSpec, Route
 
 ID = "0123456789abcdef" * 4
@@ -365,7 +365,7 @@ sysbox0\t00005A0A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
     ],
 )
 def test_routes_that_overlap(route: str, clash: str) -> None:
-    assert overlapping_route(ROUTES + route, ETH0) == clash
+    assert subnets.taken(ETH0.subnet, subnets.routes(ROUTES + route, ""), ETH0.bridge) == clash
 
 
 @pytest.mark.parametrize(("mode", "up"), [("host", False), ("none", True)])

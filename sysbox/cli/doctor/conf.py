@@ -9,7 +9,7 @@ from sysbox.conf import files
 from sysbox.conf.table import KEYS
 from sysbox.conf.values import Settings
 from sysbox.host import read_text
-from sysbox.netns import topology
+from sysbox.netns import subnets, topology
 from sysbox.spec import Bridge
 
 _AREA = "conf"
@@ -43,5 +43,6 @@ def _subnet_problem(loaded: files.Loaded) -> str:
     if not chosen.subnet:
         return ""
     network = topology.network_of(Bridge(name=chosen.bridge, subnet=chosen.subnet), "")
-    taken = topology.overlapping_route(read_text("/proc/net/route"), network)
+    routes = subnets.routes(read_text("/proc/net/route"), "")
+    taken = subnets.taken(network.subnet, routes, network.bridge)
     return f"{chosen.subnet} overlaps the route {taken}" if taken else ""
