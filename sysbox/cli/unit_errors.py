@@ -28,11 +28,11 @@ _QUOTES = "'\""
 
 def errors_of(service: Service, declared: Declared) -> list[FormatError]:
     """What is wrong with the declaration of a service, in the order of its lines, up to MAX_ERRORS."""
-    looking = _Looking(service.source, declared)
+    search = _Search(service.source, declared)
     error = _error_of(service)
-    while error is not None and len(looking.found) < MAX_ERRORS and looking.goes_on(error):
-        error = _error_of(looking.service(service.unit))
-    return sorted(looking.found, key=lambda one: _place(one.message))
+    while error is not None and len(search.found) < MAX_ERRORS and search.take_out(error):
+        error = _error_of(search.service(service.unit))
+    return sorted(search.found, key=lambda one: _place(one.message))
 
 
 def _error_of(service: Service | None) -> SysboxError | None:
@@ -44,7 +44,7 @@ def _error_of(service: Service | None) -> SysboxError | None:
     return None
 
 
-class _Looking:
+class _Search:
     """The errors so far, and the declarations without them."""
 
     def __init__(self, source: Source, declared: Declared) -> None:
@@ -60,7 +60,7 @@ class _Looking:
         made = convert.units_of(source, declared, launcher())
         return next((one for one in made if one.unit == unit or one.error), None)
 
-    def goes_on(self, error: SysboxError) -> bool:
+    def take_out(self, error: SysboxError) -> bool:
         """Note an error, and take it out of the declarations; False where that is not possible."""
         source = self._sources[self._name]
         if source.error:

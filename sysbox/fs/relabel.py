@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sysbox.fs.rootfs import Operation
     from sysbox.spec import Mount
 
-# as container-selinux's users have learnt them, and what sysbox keeps for itself
+# whose labels the host needs; `_OWN` is what sysbox keeps for itself
 SYSTEM = (
     "/", "/etc", "/var", "/bin", "/boot", "/dev", "/etc/group", "/etc/passwd", "/etc/pki", "/etc/shadow",
     "/home", "/lib", "/lib32", "/lib64", "/media", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys",

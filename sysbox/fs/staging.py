@@ -43,7 +43,7 @@ def enter(directory: str, options: tuple[tuple[str, str], ...] = ()) -> None:
     """
     target = f"{directory}/merged"
     try:
-        _sys.mount("tmpfs", target, "tmpfs", 0, f"mode=755,size=1m{mount.text_of(options)}")
+        _sys.mount("tmpfs", target, "tmpfs", 0, f"mode=755,size=1m{mount.appended(options)}")
         posix.chdir(target)
     except OSError as error:
         raise KernelError.of("mount a tmpfs on", target, error) from None

@@ -112,8 +112,8 @@ def _explanation(context: int) -> str:
     return "; ".join(lines)
 
 
-def text_of(options: tuple[tuple[str, str], ...]) -> str:
-    """Options after others, as mount(2) wants them: a label has commas, and needs quotes."""
+def appended(options: tuple[tuple[str, str], ...]) -> str:
+    """Options as text that follows others in mount(2): a label has commas, and so needs quotes."""
     return "".join(f',{name}="{value}"' for name, value in options)
 
 

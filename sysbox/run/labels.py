@@ -21,6 +21,12 @@ _MODULE = (
     "install a policy for containers (container-selinux, or `make install-selinux`), "
     "or use --security-opt label=disable"
 )
+# part of a label that the policy may lack -> an example
+_EXAMPLES = {
+    "type": "a type of processes, such as container_t; `seinfo -t` lists all types",
+    "filetype": "a type of files, such as container_file_t; `seinfo -t` lists all types",
+    "level": "such as s0, or s0:c1,c2 with categories up to c1023",
+}
 
 
 def leased(record: Record) -> lease_files.Leased:
@@ -151,13 +157,6 @@ def _unknown(text: str, spec: ContainerSpec, contexts: Contexts) -> SpecError:
                 hint=_EXAMPLES.get(key, f"the default is that of {base}"),
             )
     return SpecError(f"the policy of SELinux has no label {text[:300]}", hint=_MODULE)
-
-
-_EXAMPLES = {
-    "type": "a type of processes, such as container_t; `seinfo -t` lists all types",
-    "filetype": "a type of files, such as container_file_t; `seinfo -t` lists all types",
-    "level": "such as s0, or s0:c1,c2 with categories up to c1023",
-}
 
 
 def _init_type(record: Record, contexts: Contexts) -> str:

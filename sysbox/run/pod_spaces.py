@@ -105,7 +105,7 @@ class Parked:
             if spaces.shm_size:
                 path = f"{spaces.directory}/{SHM}"
                 make_private(path)
-                options = f"mode=1777,size={spaces.shm_size}{mount.text_of(spaces.options)}"
+                options = f"mode=1777,size={spaces.shm_size}{mount.appended(spaces.options)}"
                 _mount("tmpfs", path, "tmpfs", _QUIET, options)
 
         _on_host(work)

@@ -1,6 +1,6 @@
 """Which system calls a profile names that nobody here knows: misspelt ones, or newer ones.
 
-Profiles are made for newer kernels too, so such a name is no error. It has no effect, and so is said.
+Profiles are made for newer kernels too, so such a name is no error: it has no effect, and a line says so.
 """
 
 from __future__ import annotations

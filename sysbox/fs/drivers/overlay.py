@@ -61,7 +61,7 @@ def options(plan: RootPlan, directory: str) -> str:
     lower = ":".join(reversed(plan.layers))
     text = f"lowerdir={lower},upperdir={directory}/upper,workdir={directory}/work"
     # diff and commit read the writable layer like an image layer
-    text += f",{overlayfs.options()}{mount.text_of(plan.options)}"
+    text += f",{overlayfs.options()}{mount.appended(plan.options)}"
     return f"{text},volatile" if plan.volatile else text
 
 
