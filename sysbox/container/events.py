@@ -121,14 +121,14 @@ def send(message: bytes) -> None:
 
 def warn(text: str, record: Record) -> None:
     """Write a line about a container to the journal, for who looks for what went wrong; it is no event."""
-    fields = {"SYSBOX_ID": record.id, "SYSBOX_NAME": record.name}
-    line = {"MESSAGE": text, "PRIORITY": "3", "SYSLOG_IDENTIFIER": "sysbox", **fields}
-    send(
-        b"".join(
-            _field((key.encode(), value.encode("utf-8", "surrogateescape")))
-            for key, value in line.items()
-        )
-    )
+    fields = {
+        "MESSAGE": text,
+        "PRIORITY": "3",
+        "SYSLOG_IDENTIFIER": "sysbox",
+        "SYSBOX_ID": record.id,
+        "SYSBOX_NAME": record.name,
+    }
+    send(b"".join(map(_field, _encoded(fields).items())))
 
 
 def _message(kind: str, action: str, actor: str, attributes: dict[str, str], name: str) -> bytes:
@@ -145,14 +145,16 @@ def _message(kind: str, action: str, actor: str, attributes: dict[str, str], nam
         "SYSBOX_TIME_NSEC": str(time.time_ns()),
         "SYSBOX_ATTRIBUTES": codec.dumps(_shortened(attributes)).decode().rstrip("\n"),
     }
-    encoded = {
-        key.encode(): value.encode("utf-8", "surrogateescape") for key, value in fields.items()
-    }
+    encoded = _encoded(fields)
     try:
         encoded[signature.FIELD.encode()] = signature.sign(encoded, signature.ensure_key())
     except SysboxError:
         pass  # ignoring: `events` skips an unsigned event, but journalctl shows it
     return b"".join(map(_field, encoded.items()))
+
+
+def _encoded(fields: dict[str, str]) -> dict[bytes, bytes]:
+    return {key.encode(): value.encode("utf-8", "surrogateescape") for key, value in fields.items()}
 
 
 def _shortened(attributes: dict[str, str]) -> dict[str, str]:
