@@ -11,13 +11,11 @@ if TYPE_CHECKING:
 
 
 class UnitStatus(Frozen):
-    """One line of `list_units`."""
+    """What is needed of one line of `systemctl list-units`."""
 
     name: str
     description: str
-    load_state: str
     active_state: str
-    sub_state: str
 
 
 def list_units(bus: Bus, pattern: str) -> list[UnitStatus]:
@@ -30,9 +28,7 @@ def list_units(bus: Bus, pattern: str) -> list[UnitStatus]:
         UnitStatus(
             name=one[0],
             description=one[1],
-            load_state=one[2],
             active_state=one[3],
-            sub_state=one[4],
         )
         for one in units
     ]

@@ -20,8 +20,7 @@ def test_the_cgroups_of_a_scope_that_systemd_knows_stay(monkeypatch: pytest.Monk
     """It may be just starting, and empty; or docker's, whose scopes have the same names."""
     removed: list[str] = []
     loaded = UnitStatus(
-        name=f"docker-{KNOWN}.scope", description="", load_state="loaded",
-        active_state="activating", sub_state="start",
+        name=f"docker-{KNOWN}.scope", description="", active_state="activating",
     )  # fmt: skip
     monkeypatch.setattr(gc, "probe", lambda: None)
     monkeypatch.setattr(gc.Bus, "connect", nullcontext)
