@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -30,6 +31,8 @@ IDLE = 60  # seconds
 PS_RUNS = 15
 SETTLING = 10  # seconds after a removal until nothing should be left
 PATIENCE = 1800  # seconds for one start
+PYTHON = "/usr/bin/python3"
+BARE = 20  # starts of a Python that does nothing
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -45,11 +48,15 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-def start(peer: Engine, names: Sequence[str], abreast: int) -> tuple[Sample, float]:
-    """Start containers, `abreast` at a time: (the time of each in milliseconds, of all in seconds)."""
+def start(peer: Engine, names: Sequence[str], abreast: int) -> tuple[Sample, float, float]:
+    """Start containers, `abreast` at a time.
+
+    (the time of each in milliseconds, of all in seconds, the CPU time of the commands in milliseconds)
+    """
     waiting = list(reversed(names))
     running: dict[int, tuple[str, Begun]] = {}
     took: dict[str, float] = {}
+    used = 0.0
     begin = time.monotonic()
     with peer.view():
         while waiting or running:
@@ -58,8 +65,9 @@ def start(peer: Engine, names: Sequence[str], abreast: int) -> tuple[Sample, flo
                 begun = spawn(Command(peer.start(name), peer.environment))
                 running[begun.pid] = name, begun
             signal.alarm(PATIENCE)
-            pid, wait_status = os.wait()
+            pid, wait_status, usage = os.wait4(-1, 0)
             signal.alarm(0)
+            used += usage.ru_utime + usage.ru_stime
             if pid in running:
                 name, begun = running.pop(pid)
                 try:
@@ -68,7 +76,8 @@ def start(peer: Engine, names: Sequence[str], abreast: int) -> tuple[Sample, flo
                     for pid in running:
                         os.waitpid(pid, 0)
                     raise
-    return Sample(tuple(took[name] for name in names)), time.monotonic() - begin
+    seconds = time.monotonic() - begin
+    return Sample(tuple(took[name] for name in names)), seconds, used * 1e3
 
 
 def cpu_times(names: frozenset[str]) -> dict[int, int]:
@@ -92,20 +101,49 @@ def cpu_time(pid: int) -> int:
     return sum(int(path.read_text().split()[0]) for path in paths)
 
 
+class Watch:
+    """The CPU time that supervisors, daemons and systemd use from now on."""
+
+    def __init__(self, peer: Engine) -> None:
+        self._names = {
+            "supervisors": peer.supervisors,
+            "daemons": peer.daemons,
+            "bus": frozenset({"dbus-daemon"}),
+            "journald": frozenset({"systemd-journal"}),
+        }
+        self._before = self._now()
+
+    def _now(self) -> dict[str, dict[int, int]]:
+        return {kind: cpu_times(names) for kind, names in self._names.items()} | {
+            "PID 1": {1: cpu_time(1)}
+        }
+
+    def used(self) -> dict[str, float]:
+        """kind of process -> its CPU time since this watch began, in milliseconds."""
+        now = self._now()
+        return {
+            kind: sum(spent - self._before[kind].get(pid, 0) for pid, spent in times.items()) / 1e6
+            for kind, times in now.items()
+        }
+
+
 def watch(peer: Engine, crowd: Crowd) -> None:
     """Measure the CPU time of supervisors, daemons and PID 1 while the containers are idle."""
-    before = cpu_times(peer.supervisors), cpu_times(peer.daemons), cpu_time(1)
+    watching = Watch(peer)
     time.sleep(crowd.seconds)
-    after = cpu_times(peer.supervisors), cpu_times(peer.daemons), cpu_time(1)
-    crowd.idle = _grown(before[0], after[0])
-    crowd.daemons = _grown(before[1], after[1])
-    crowd.manager = (after[2] - before[2]) / 1e6
+    used = watching.used()
+    crowd.idle, crowd.daemons, crowd.manager = used["supervisors"], used["daemons"], used["PID 1"]
 
 
-def _grown(before: dict[int, int], after: dict[int, int]) -> float:
-    return (
-        sum(after[pid] - nanoseconds for pid, nanoseconds in before.items() if pid in after) / 1e6
-    )
+def interpreter() -> float:
+    """Milliseconds of CPU time of a Python that does nothing, started as the launcher starts it."""
+    times = []
+    for _ in range(BARE):
+        begun = spawn(Command([PYTHON, "-I", "-S", "-X", "utf8", "-c", "0"]))
+        _, wait_status, usage = os.wait4(begun.pid, 0)
+        finish(begun, wait_status)
+        times.append((usage.ru_utime + usage.ru_stime) * 1e3)
+    return statistics.median(times)
 
 
 def names_of(count: int) -> list[str]:
@@ -132,13 +170,15 @@ def measure(peer: Engine, count: int, idle: int) -> Crowd:
     names = names_of(count)
     for abreast in (1, ABREAST):
         say(f"{peer.name}: starting {count}, {abreast} at a time")
-        used = cpu_seconds()
-        sample, seconds = start(peer, names, abreast)
+        used, watching = cpu_seconds(), Watch(peer)
+        sample, seconds, commands = start(peer, names, abreast)
         crowd.rates[abreast] = count / seconds
         if abreast == 1:
             crowd.sequential = sample
             time.sleep(5)  # until the work that follows a start is done
             crowd.work = (cpu_seconds() - used) * 1000 / count
+            parts = {"command": commands, **watching.used()}
+            crowd.parts = {kind: spent / count for kind, spent in parts.items()}
             look(peer, crowd)
         say(f"{peer.name}: removing {count}")
         begin = time.monotonic()
@@ -172,7 +212,7 @@ def main() -> int:
                 failures.append(f"{peer.name}: {error}")
                 say(failures[-1])
                 give_up(peer, arguments.count)
-        print(crowd_report.markdown(crowds, ready, before, failures))
+        print(crowd_report.markdown(crowds, ready, before, interpreter(), failures))
     return 1 if failures else 0
 
 

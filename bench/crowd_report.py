@@ -28,6 +28,8 @@ class Crowd:
     seconds: int  # of idle time
     sequential: Sample | None = None  # the time of each start, in milliseconds
     work: float = 0.0  # milliseconds of CPU time of the whole host for one start
+    # kind of process -> milliseconds of its CPU time for one start
+    parts: dict[str, float] = field(default_factory=dict)
     rates: dict[int, float] = field(default_factory=dict)  # starts at a time -> containers a second
     ps: Sample | None = None
     supervisors: tuple[int, int] = (0, 0)  # (number, their PSS in KiB)
@@ -47,9 +49,13 @@ class Crowd:
 
 
 def markdown(
-    crowds: Mapping[str, Crowd], peers: Sequence[Peer], load: float, failures: Sequence[str]
+    crowds: Mapping[str, Crowd],
+    peers: Sequence[Peer],
+    load: float,
+    interpreter: float,
+    failures: Sequence[str],
 ) -> str:
-    """The whole report."""
+    """The whole report. `interpreter`: milliseconds of CPU time of a Python that does nothing."""
     sizes = sorted({crowd.count for crowd in crowds.values()})
     blocks = [
         f"# A crowd: {' or '.join(map(str, sizes)) or 'no'} containers",
@@ -59,7 +65,13 @@ def markdown(
     if load > QUIET:
         blocks.append("The machine was not idle: these figures include other work.")
     if crowds:
-        blocks += [_starts(crowds), _idle(crowds), _ends(crowds), _wanted(crowds)]
+        blocks += [
+            _starts(crowds),
+            _parts(crowds, interpreter),
+            _idle(crowds),
+            _ends(crowds),
+            _wanted(crowds),
+        ]
     if failures:
         blocks.append(
             "## Not measured of a crowd\n\n" + "\n".join(f"* {text}" for text in failures)
@@ -85,6 +97,22 @@ def _starts(crowds: Mapping[str, Crowd]) -> str:
     head = ("", "one at a time, /s", f"{ABREAST} at a time, /s", "CPU ms each", f"first {ENDS}, ms")
     return "## Starting and listing them\n\n" + table(
         (*head, f"last {ENDS}, ms", "last/first", "`ps`, ms"), rows
+    )
+
+
+def _parts(crowds: Mapping[str, Crowd], interpreter: float) -> str:
+    """What a start spends where: how fast many can be started is bounded by their CPU time."""
+    rows = []
+    for name, crowd in crowds.items():
+        rest = crowd.work - sum(crowd.parts.values())
+        rows.append((name, *(f"{spent:.1f}" for spent in (*crowd.parts.values(), rest))))
+    kinds = next(iter(crowds.values())).parts
+    return (
+        "## Where a start's CPU time goes\n\n"
+        "Milliseconds for each start, one at a time. The command, the supervisor that it leaves, the "
+        "daemons, the message bus, the journal, systemd (PID 1), and the rest: the kernel's own threads, "
+        f"helpers that ended, the payload. A Python that does nothing takes {interpreter:.1f} ms.\n\n"
+        + table(("", *kinds, "rest"), rows)
     )
 
 

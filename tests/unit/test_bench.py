@@ -25,6 +25,8 @@ def crowd(rate: float, ps: float, *, growth: float = 1.0, left: str = "", kib: i
         count=40,
         seconds=60,
         sequential=Sample(tuple(100.0 if number < 20 else 100 * growth for number in range(40))),
+        work=99.0,
+        parts={"command": 29.0, "supervisors": 37.0, "PID 1": 12.0},
         rates={1: rate, ABREAST: 2 * rate},
         ps=Sample((ps, ps, ps)),
         supervisors=(40, 40 * kib),
@@ -36,7 +38,7 @@ def crowd(rate: float, ps: float, *, growth: float = 1.0, left: str = "", kib: i
 
 def verdicts(**crowds: Crowd) -> dict[str, str]:
     """What was wanted -> ok or MISSED."""
-    text = crowd_report.markdown(crowds, [], 0.5, [])
+    text = crowd_report.markdown(crowds, [], 0.5, 8.0, [])
     lines = text.partition("## Wanted of a crowd\n\n")[2].splitlines()
     return {line[2:].partition(": wanted")[0]: line.rpartition(" ")[2] for line in lines}
 
@@ -57,6 +59,18 @@ def test_a_goal_is_met_or_missed() -> None:
     }
 
 
+def test_what_no_process_is_known_for_is_the_rest() -> None:
+    text = crowd_report.markdown({"sysbox": crowd(10, 10)}, [], 0.5, 8.0, [])
+    (row,) = text.partition("CPU time goes")[2].partition("## ")[0].strip().splitlines()[-1:]
+    assert [word.strip() for word in row.strip("|").split("|")] == [
+        "sysbox",
+        "29.0",
+        "37.0",
+        "12.0",
+        "21.0",
+    ]
+
+
 def test_what_grows_and_what_is_left_are_missed_goals() -> None:
     found = verdicts(sysbox=crowd(10, 10, growth=1.6, left="rules"))
     assert found["the last 10 starts' latency, of the first 10's"] == "MISSED"
@@ -64,7 +78,7 @@ def test_what_grows_and_what_is_left_are_missed_goals() -> None:
 
 
 def test_without_any_result_the_reason_is_there() -> None:
-    text = crowd_report.markdown({}, [], 3.0, ["docker: not installed"])
+    text = crowd_report.markdown({}, [], 3.0, 8.0, ["docker: not installed"])
     assert "* docker: not installed" in text
     assert "not idle" in text
 
