@@ -11,16 +11,17 @@ if TYPE_CHECKING:
     from sysbox.spec import ContainerSpec
 
 
-def of_profile(spec: ContainerSpec) -> None:
+def of_profile(spec: ContainerSpec, *, starts: bool = True) -> None:
     """Say which system calls its seccomp profile names for nothing; nothing is made if it cannot be read,
-    or cannot be written.
+    or cannot be written. `starts`: the container is not only made, but is to run now.
 
-    Raises SpecError, FormatError, Unsupported.
+    Raises SpecError, FormatError, Unsupported, Conflict.
     """
     if spec.security.recorded:
         from sysbox.run import recording
 
-        recording.check(spec.security.recorded)
+        checked = recording.check_free if starts else recording.check
+        checked(spec.security.recorded)
     elif spec.security.seccomp not in ("default", "unconfined"):
         from sysbox.security import seccomp
 

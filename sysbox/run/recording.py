@@ -17,16 +17,23 @@ import posix
 import sys
 
 from sysbox.base import codec
-from sysbox.base.errors import FormatError, KernelError, SpecError, StartError, SysboxError
+from sysbox.base.errors import (
+    Conflict,
+    FormatError,
+    KernelError,
+    SpecError,
+    StartError,
+    SysboxError,
+)
 from sysbox.base.files import identity, read_file, unlink, write_all, write_file
-from sysbox.base.paths import LIBEXEC
-from sysbox.container import events
+from sysbox.base.paths import LIBEXEC, RUN_CONTAINERS
+from sysbox.container import events, store
 from sysbox.linux import _sys, unix
 from sysbox.spec import RECORD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from sysbox.container.records import Final, Record
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
 WORDS = 16384  # of 64 bits, as in src/recorder.c
 SIZE = WORDS * 8
 _MARK = 8  # bytes behind the words
+_SOCKET = "recorder"  # in a container's directory below /run
 
 
 def check(path: str) -> list[Any]:
@@ -68,21 +76,51 @@ def _check_directory(directory: int, name: str, where: str) -> None:
             raise SpecError(f"{where}: {posix.strerror(error.errno or 0)}") from None
 
 
+def check_free(path: str, own: str = "") -> None:
+    """Refuse a FILE that a container is recorded to now, but the one with the id `own`.
+
+    Of both profiles only that of the later end would be kept. Raises Conflict; SpecError as `check`.
+    """
+    place, name = check(path), path.rpartition("/")[2]
+    for other, directory in _recorded_now(own):
+        if directory == place and other.spec.security.recorded.rpartition("/")[2] == name:
+            raise Conflict(
+                f"seccomp={RECORD}{path}: container {other.name} is recorded to this file",
+                hint=f"choose another file, or wait until {other.name} has ended",
+            )
+
+
+def _recorded_now(own: str) -> Iterator[tuple[Record, Any]]:
+    """(record, the directory of its FILE as `check` has found it) of each other container with a recorder."""
+    try:
+        ids = posix.listdir(RUN_CONTAINERS)
+    except OSError:
+        return  # ignoring: no container has ever run
+    for one in ids:
+        if one != own and _hears(f"{RUN_CONTAINERS}/{one}/{_SOCKET}") is None:
+            try:
+                found = store.load(one)
+                yield found, _place_at_start(found)
+            except SysboxError:
+                pass  # ignoring: it is going, or damaged
+
+
 def begin(record: Record) -> Callable[[int, int], None]:
     """Start the recorder of a container that is about to start; `Parked.on_listener` for it.
 
-    Raises SpecError, KernelError.
+    Raises SpecError, KernelError, Conflict.
     """
-    place = check(record.spec.security.recorded)
-    write_file(_beside(record), codec.dumps(place))
-    path = _socket_of(record)
-    unlink(path)
+    path = record.spec.security.recorded
+    write_file(_beside(record), codec.dumps(check(path)))
+    socket = _socket_of(record)
+    unlink(socket)
     fds: list[int] = []
     try:
-        table = _open_table(_table(record))
-        fds.append(table)
-        fds.append(unix.bind(path, _socket.SOCK_DGRAM).detach())
-        _spawn(fds[1], table)
+        fds.append(unix.bind(socket, _socket.SOCK_DGRAM).detach())
+        # of two that start at once, one at least sees the socket of the other
+        check_free(path, record.id)
+        fds.append(_open_table(_table(record)))
+        _spawn(*fds)
     except OSError as error:
         raise KernelError.of("start", "the recorder of system calls", error) from None
     finally:
@@ -151,14 +189,19 @@ def join(record: Record) -> Callable[[int, int], None]:
 
 def is_gone(record: Record) -> bool:
     """Whether the recorder has ended; for who sees the container end. `unrecorded` of src/monitor.c."""
+    return _hears(_socket_of(record)) == errno.ECONNREFUSED
+
+
+def _hears(path: str) -> int | None:
+    """None where a recorder has the socket, or is about to; else why not: ECONNREFUSED where it has ended."""
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
-        socket.connect(_socket_of(record))
+        socket.connect(path)
     except OSError as error:
-        return error.errno == errno.ECONNREFUSED
+        return error.errno
     finally:
         socket.close()
-    return False
+    return None
 
 
 def finish(record: Record, final: Final, *, lacking: bool) -> Final:
@@ -200,7 +243,7 @@ def _finish(record: Record) -> str:
         if not calls:
             return ""
         text = recorded.profile_of(calls, privileged=record.spec.security.privileged)
-        _put(path, text, codec.loads(read_file(_beside(record)) or b"null", "calls.json"))
+        _put(path, text, _place_at_start(record))
     except OSError as error:
         return f"cannot write the profile {path}: {posix.strerror(error.errno or 0)}"
     except (SysboxError, TypeError, ValueError) as error:
@@ -251,6 +294,11 @@ def _place(directory: int) -> list[Any]:
     return [*identity(directory), _handle(directory), _sys.birth_time(directory)]
 
 
+def _place_at_start(record: Record) -> Any:
+    """What `begin` has noted; None where it has not. Raises FormatError."""
+    return codec.loads(read_file(_beside(record)) or b"null", "calls.json")
+
+
 def _handle(directory: int) -> str:
     try:
         return _sys.file_handle(directory).hex()
@@ -268,4 +316,4 @@ def _beside(record: Record) -> str:
 
 
 def _socket_of(record: Record) -> str:
-    return f"{record.run_directory}/recorder"
+    return f"{record.run_directory}/{_SOCKET}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def main(values: Values) -> int:
     """0 once the container exists."""
     wanted = spec.build(values)
-    notices.of_profile(wanted)
+    notices.of_profile(wanted, starts=False)
     if wanted.pull in ("always", "newer") or values.platform:
         from sysbox.cli import pulling
 
