@@ -22,6 +22,7 @@ The format of a file: lines behind # are comments; an empty line ends a mutant. 
     name: what is wrong
     file: path                  in the checkout
     danger: what may follow     only for one that loses data, gives rights away or never ends
+    guest: reason               its tests run in a guest alone: here they might change files of the machine
     tests: id                   pytest's id of a test that should notice it; one line for each
     equivalent: reason          in place of tests: why no test can notice it
     and the change, as diff -u shows it: lines behind " ", "-" and "+"
@@ -44,8 +45,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MUTANTS = ROOT / "tests/mutants"
 ON_A_HOST = ("tests/host/", "tests/attack/")
+IN_A_GUEST = "tests/vm/"
 PYTEST = (".venv/bin/pytest", "-q", "-p", "no:cacheprovider")
 HOST = ("tools/test-host.sh", "-q")
+GUEST = ("tools/test-vm.sh", "-q")
 LIMIT = 600  # seconds for the tests of one mutant
 STOPPING = 90  # seconds for a lane that is terminated to stop its host
 END = 30  # lines of a log
@@ -76,6 +79,7 @@ class Mutant:
     after: str
     tests: tuple[str, ...] = ()
     danger: str = ""
+    guest: str = ""
     equivalent: str = ""
 
     def apply(self, text: str) -> str:
@@ -113,7 +117,7 @@ def parse_one(stem: str, lines: list[str]) -> Mutant:
             after.append(line[1:])
         if line[:1] not in " -+":
             key, _, value = line.partition(": ")
-            if key not in ("file", "danger", "tests", "equivalent") or not value:
+            if key not in ("file", "danger", "guest", "tests", "equivalent") or not value:
                 raise ValueError(f"not a line of a mutant: {line}")
             fields.setdefault(key, []).append(value)
     if not what or not before or before == after:
@@ -128,6 +132,7 @@ def parse_one(stem: str, lines: list[str]) -> Mutant:
         after="".join(f"{line}\n" for line in after),
         tests=tuple(fields.get("tests", ())),
         danger=" ".join(fields.get("danger", ())),
+        guest=" ".join(fields.get("guest", ())),
         equivalent=" ".join(fields.get("equivalent", ())),
     )
 
@@ -147,12 +152,21 @@ def chosen(mutants: Iterable[Mutant], texts: list[str]) -> list[Mutant]:
     ]
 
 
-def commands(tests: Iterable[str]) -> list[tuple[str, ...]]:
-    """The command of each lane that has some of the tests; first the quick ones."""
-    named = list(dict.fromkeys(tests))
-    hosts = [test for test in named if test.startswith(ON_A_HOST)]
-    others = [test for test in named if test not in hosts]
-    return [(*lane, *ids) for lane, ids in ((PYTEST, others), (HOST, hosts)) if ids]
+def commands(mutants: Iterable[Mutant]) -> list[tuple[str, ...]]:
+    """The command of each lane that has some of their tests; first the quick ones.
+
+    In a guest each file has a command of its own, since they need different guests.
+    """
+    here, hosts = dict[str, None](), dict[str, None]()
+    guests: dict[str, dict[str, None]] = {}
+    for mutant in mutants:
+        for test in mutant.tests:
+            if mutant.guest or test.startswith(IN_A_GUEST):
+                guests.setdefault(test.partition("::")[0], {})[test] = None
+            else:
+                (hosts if test.startswith(ON_A_HOST) else here)[test] = None
+    lanes = [(PYTEST, here), (HOST, hosts), *((GUEST, ids) for ids in guests.values())]
+    return [(*lane, *ids) for lane, ids in lanes if ids]
 
 
 def run(command: tuple[str, ...], file: str = "", text: str = "") -> tuple[int | None, str]:
@@ -208,7 +222,7 @@ def judge(mutant: Mutant) -> tuple[str, str]:
     if mutant.equivalent:
         return "equivalent", mutant.equivalent
     failed: list[str] = []
-    for command in commands(mutant.tests):
+    for command in commands([mutant]):
         status, output = run(command, mutant.file, text)
         if status is None:
             return "HUNG", " ".join(command)
@@ -225,7 +239,7 @@ def end_of(output: str) -> str:
 
 def passes_without(mutants: list[Mutant]) -> bool:
     """Whether the tests pass without a mutant; the end of their output is shown if they do not."""
-    for command in commands(test for mutant in mutants for test in mutant.tests):
+    for command in commands(mutants):
         status, output = run(command)
         if status != 0:
             print(f"{end_of(output)}\nmutants: these tests fail without a mutant", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
@@ -69,11 +70,25 @@ def mutant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_mutant_is_read(mutant: Any) -> None:
     assert (mutant.name, mutant.what, mutant.file) == ("list/name", "it is wrong", "src/x.c")
     assert mutant.danger == "it never ends"
-    assert tool.commands(mutant.tests) == [
+    assert tool.commands([mutant, mutant]) == [
         (*tool.PYTEST, "tests/unit/test_x.py::test_one"),
         (*tool.HOST, "tests/host/test_y.py"),
     ]
     assert mutant.apply("before\nkept\ngone\nafter\n") == "before\nkept\ncome\nafter\n"
+
+
+def test_a_mutant_that_is_dangerous_here_runs_in_a_guest_alone(mutant: Any) -> None:
+    """And so do tests that only a guest can run; each file in one of its own, as its marker says."""
+    dangerous = dataclasses.replace(mutant, guest="it changes labels")
+    assert tool.commands([dangerous]) == [
+        (*tool.GUEST, "tests/unit/test_x.py::test_one"),
+        (*tool.GUEST, "tests/host/test_y.py"),
+    ]
+    labels = ("tests/vm/test_x.py::test_one", "tests/vm/test_x.py::test_two", "tests/vm/test_y.py")
+    assert tool.commands([dataclasses.replace(mutant, tests=labels)]) == [
+        (*tool.GUEST, *labels[:2]),
+        (*tool.GUEST, labels[2]),
+    ]
 
 
 @pytest.mark.parametrize("text", ["kept\n", "kept\ngone", "xkept\ngone\n", "kept\ngone\n" * 2])
