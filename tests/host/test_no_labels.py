@@ -21,21 +21,22 @@ def test_nothing_has_a_label(containers: Containers, tmp_path: Path) -> None:
     one.sh("echo 1 >/x/file")
     assert "security.selinux" not in os.listxattr(tmp_path)
     assert "security.selinux" not in os.listxattr("/etc")
-    assert not [name for name in _levels() if name.endswith(one.id)]
+    assert not [name for name in listed("levels") if name.endswith(one.id)]
 
 
-def _levels() -> list[str]:
-    directory = "/var/lib/sysbox/levels"
-    return os.listdir(directory) if os.path.isdir(directory) else []
+def listed(directory: str) -> list[str]:
+    """What is in a directory of the store, which a new host has not."""
+    path = f"/var/lib/sysbox/{directory}"
+    return os.listdir(path) if os.path.isdir(path) else []
 
 
 @pytest.mark.parametrize("option", ["type:container_t", "level:s0:c1,c2", "nested"])
 def test_a_label_that_nobody_would_apply(sysbox: Sysbox, image: str, option: str) -> None:
-    before = os.listdir("/var/lib/sysbox/containers")
+    before = listed("containers")
     flags = ("--security-opt", f"label={option}")
     said = f"--security-opt label={option}: SELinux is not enabled on this host"
     for verb in (("run", "--rm"), ("run", "-d"), ("create",), ("run", "--dry-run")):
         done = sysbox(*verb, *flags, image, "true")
         assert done.returncode == 125
         assert said in done.stderr.splitlines()[0]
-    assert os.listdir("/var/lib/sysbox/containers") == before
+    assert listed("containers") == before
