@@ -10,12 +10,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.security.labels import Contexts
 
+# of container-selinux; podman reads it first too
+CONTAINERS = "/usr/share/containers/selinux/contexts"
 DIRECTORY = "/etc/selinux"
 _TYPE = "SELINUXTYPE"
 
 
 def read() -> Contexts:
     """The labels that the policy gives to containers, or those of container-selinux where it names none."""
+    if text := read_text(CONTAINERS):
+        return labels.parse_contexts(text)
     name = ""
     for line in read_text(f"{DIRECTORY}/config").splitlines():
         key, _, value = line.partition("=")

@@ -1,8 +1,8 @@
 """Decide the SELinux labels of a container: that of its processes, and that of its files. Pure.
 
-A label is USER:ROLE:TYPE:LEVEL. The types come from the policy's file lxc_contexts
-(selinux_lxc_contexts_path(3)). The level has two categories that no other container has: by these alone
-SELinux keeps containers of one type apart.
+A label is USER:ROLE:TYPE:LEVEL. The types come from a file of container-selinux, or from the policy's
+lxc_contexts (selinux_lxc_contexts_path(3)). The level has two categories that no other container has: by
+these alone SELinux keeps containers of one type apart.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PARTS = ("user", "role", "type", "level")
 
 
 class Contexts(Frozen):
-    """What the policy's lxc_contexts says, or container-selinux where it says nothing."""
+    """What the policy's file says, or container-selinux where it says nothing."""
 
     process: str = "system_u:system_r:container_t:s0"
     file: str = "system_u:object_r:container_file_t:s0"
@@ -40,7 +40,7 @@ class Labels(Frozen):
 
 
 def parse_contexts(text: str) -> Contexts:
-    """lxc_contexts: lines of NAME = "LABEL". What is missing or is no label is left at its default."""
+    """Either file: lines of NAME = "LABEL". What is missing or is no label is left at its default."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         name, equals, value = line.partition("=")
