@@ -147,6 +147,29 @@ DBUS_ADVICE = {
 }
 
 
+def described(error: BaseException, doing: str = "") -> SysboxError:
+    """What to tell the user of any exception: itself if it is a SysboxError. `doing` is what failed, if the
+    error of a system call does not say it.
+    """
+    if isinstance(error, SysboxError):
+        return error
+    if isinstance(error, OSError):
+        target = error.filename if isinstance(error.filename, str) else doing
+        hint = ERRNO_ADVICE.get(error.errno or 0, "")
+        reason = error.strerror or f"{error}"
+        return SysboxError(f"{target}: {reason}" if target else reason, hint=hint)
+    if isinstance(error, MemoryError):
+        return KernelError("allocate memory", "", _errno.ENOMEM)
+    if isinstance(error, ImportError):
+        # modules are read on first use, and memory or descriptors may have run out by then
+        hint = "a module of sysbox or Python cannot be read: if this persists, install sysbox again"
+        return SysboxError(f"{error}", hint=hint)
+    return SysboxError(
+        f"{type(error).__name__}: {error}",
+        hint="this is a bug; run it as `sysbox --debug ...` for the traceback",
+    )
+
+
 def strerror(errno: int) -> str:
     """strerror(3), without importing `os`."""
     import posix

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import posix
 import sys
 
 from sysbox.base import program
 from sysbox.base.errors import (
-    ERRNO_ADVICE,
     FAILED,
     NOT_FOUND,
-    KernelError,
     OutputError,
     SysboxError,
+    described,
     signal_status,
 )
 from sysbox.cli.output import emit, report
@@ -45,28 +43,11 @@ def guarded(main: Callable[[], int]) -> int:
         if program.debug:
             _traceback()
         unflushed = _flush_error()
-        if unflushed:
-            return _reported(OutputError(1, unflushed))
-        target = f"{error.filename}: " if isinstance(error.filename, str) else ""
-        hint = ERRNO_ADVICE.get(error.errno or 0, "")
-        return _reported(SysboxError(f"{target}{error.strerror or error}", hint=hint))
-    except MemoryError:
-        return _reported(KernelError("allocate memory", "", errno.ENOMEM))
-    except ImportError as error:
-        if program.debug:
-            _traceback()
-        # modules are read on first use, and memory or descriptors may have run out by then
-        hint = "a module of sysbox or Python cannot be read: if this persists, install sysbox again"
-        return _reported(SysboxError(f"{error}", hint=hint))
+        return _reported(OutputError(1, unflushed) if unflushed else described(error))
     except Exception as error:  # noqa: BLE001 (the one boundary)
         if program.debug:
             _traceback()
-        return _reported(
-            SysboxError(
-                f"{type(error).__name__}: {error}",
-                hint="this is a bug; run it as `sysbox --debug ...` for the traceback",
-            )
-        )
+        return _reported(described(error))
 
 
 def _flush_error() -> OSError | None:

@@ -7,7 +7,7 @@ for the scope.
 
 from __future__ import annotations
 
-from sysbox.base.errors import NotFound, SpecError
+from sysbox.base.errors import ImageNotFound, NotFound, SpecError
 from sysbox.base.paths import RUN
 from sysbox.container import store
 from sysbox.container.identity import of_unit
@@ -62,8 +62,12 @@ def start(unit: str, spec: ContainerSpec, notices: Notices) -> int:
         # held while it is made: what undoes that has no record of it before
         record, _ = create.create(made, early_stop.hold, notices, container_id)
         return _supervise(record)
-    finally:
-        early_stop.forget()
+    except ImageNotFound:
+        early_stop.forget()  # it is pulled next, and nothing is made meanwhile
+        raise
+    except Exception:
+        early_stop.hold()  # the error is what ends the start, also where undoing it has asked for a stop
+        raise
 
 
 def _supervise(record: Record) -> int:

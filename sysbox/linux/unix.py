@@ -45,6 +45,18 @@ def bind_below(socket: int, directory: int, name: str) -> None:
         posix.close(directory)
 
 
+def is_bound(path: str) -> bool:
+    """Whether the process lives that has bound a datagram socket to `path`."""
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        socket.connect(path)
+    except OSError:
+        return False
+    finally:
+        socket.close()
+    return True
+
+
 def send(address: str, data: bytes, *, wait: bool) -> None:
     """Send one datagram. Raises OSError: without `wait`, EAGAIN where the receiver's queue is full."""
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)

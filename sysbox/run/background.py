@@ -5,16 +5,14 @@ from __future__ import annotations
 import _socket
 import posix
 import select
-import time
 
 from sysbox import scope
 from sysbox.base import codec
 from sysbox.base.errors import SysboxError
 from sysbox.base.files import make_private, unlink
-from sysbox.base.paths import RUN
 from sysbox.host import probe
 from sysbox.linux import unix
-from sysbox.run import name_hold, restart
+from sysbox.run import name_hold, reports, restart
 from sysbox.units import names, ownslice, serviceplan, unit_file
 from sysbox.units.bus import Bus
 
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
 
     from sysbox.container.records import Record
 
-_STALE = 60  # seconds; the client of an older report socket has died
-# <id>: the socket of the client that waits; the supervisor reports there that the command runs, or why not
-_REPORTS = f"{RUN}/reports"
 # seconds after which systemd is asked whether the service still runs; the last is repeated
 _LOOK = (0.2, 0.5, 1.0)
 
@@ -39,10 +34,12 @@ def start_detached(record: Record, *, new: bool = False) -> None:
     """
     unit = unit_file.service_of(record)
     ownslice.ensure(probe())
+    if not new:
+        # before there is a socket: what runs after the end of an earlier run answers too
+        with Bus.connect() as bus:
+            _free_names(bus, record)
     with _Report(record.id) as report:
         with Bus.connect() as bus:
-            if not new:
-                _free_names(bus, record)
             if restart.has_policy(record):
                 restart.mark_started(record)
                 if not new:
@@ -61,8 +58,8 @@ class _Report:
     """The socket at which the supervisor answers the client that has asked for the start."""
 
     def __init__(self, container_id: str) -> None:
-        make_private(_REPORTS)
-        self._path = f"{_REPORTS}/{container_id}"
+        make_private(reports.DIRECTORY)
+        self._path = reports.path_of(container_id)
         unlink(self._path)
         self._socket = unix.bind(self._path, _socket.SOCK_DGRAM)
 
@@ -85,9 +82,8 @@ class _Report:
                 if active == "active":
                     return  # the answer was lost
                 if active in scope.ENDED and not job and not poll.poll(0):
-                    result = scope.state(bus, unit)[2]
                     raise SysboxError(
-                        f"{unit}: {active} ({result})", hint=f"`journalctl -u {unit}` may tell why"
+                        f"{unit} {_ending(bus, unit)}", hint=f"`journalctl -u {unit}` may tell why"
                     )
             seconds = next(looks, seconds)
         data = self._socket.recv(1 << 17)
@@ -97,6 +93,14 @@ class _Report:
         with Bus.connect() as bus:
             scope.await_inactive(bus, unit)
         raise SysboxError(values["message"], hint=values["hint"], status=values["status"])
+
+
+def _ending(bus: Bus, unit: str) -> str:
+    """How a service has ended that has said nothing; a clause."""
+    loaded = scope.properties(bus, unit, scope.UNIT, ("LoadState",))["LoadState"] == "loaded"
+    result = scope.state(bus, unit)[2] if loaded else ""
+    # of a unit that it has unloaded systemd says "success", however that has ended
+    return f"has ended ({result})" if result else "has ended, without a word"
 
 
 def _free_names(bus: Bus, record: Record) -> None:
@@ -111,30 +115,12 @@ def _free_names(bus: Bus, record: Record) -> None:
 
 
 def forget_reports(known: Callable[[str], bool]) -> None:
-    """Remove report sockets whose waiting client has died."""
+    """Remove report sockets whose waiting client has died, and those of containers that are gone."""
     try:
-        left = posix.listdir(_REPORTS)
+        left = posix.listdir(reports.DIRECTORY)
     except FileNotFoundError:
         return
     for name in left:
-        path = f"{_REPORTS}/{name}"
-        try:
-            stale = not known(name) or time.time() - posix.stat(path).st_mtime > _STALE
-        except FileNotFoundError:
-            continue
-        if stale:
+        path = reports.path_of(name)
+        if not known(name) or not unix.is_bound(path):
             unlink(path)
-
-
-def report(container_id: str, error: SysboxError | None) -> None:
-    """Tell the waiting client that the command runs, or why not: a job's result is only a word.
-
-    Often no client waits.
-    """
-    data = b""
-    if error is not None:
-        data = codec.dumps({"message": error.message, "hint": error.hint, "status": error.status})
-    try:
-        unix.send(f"{_REPORTS}/{container_id}", data, wait=False)
-    except OSError:
-        pass  # ignoring: no client waits, or it asks systemd

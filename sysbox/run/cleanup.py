@@ -9,7 +9,7 @@ from sysbox.base import wait
 from sysbox.base.errors import Conflict, NotFound
 from sysbox.container import store
 from sysbox.container.locks import Lock
-from sysbox.run import restart, tuned
+from sysbox.run import reports, restart, tuned
 from sysbox.run.exit import await_end, settle
 from sysbox.run.teardown import stop_scope
 from sysbox.units import unit_file
@@ -49,7 +49,16 @@ def _harvest(container_id: str) -> bool:
 
 
 def cleanup(container_id: str) -> int:
-    """ExecStopPost= of the supervising service, which has ended: record the end of the container."""
+    """ExecStopPost= of the supervising service, which has ended: record the end of the container, and answer
+    a client that still waits for its start.
+    """
+    try:
+        return _record_end(container_id)
+    finally:
+        reports.send_after_end(container_id)
+
+
+def _record_end(container_id: str) -> int:
     try:
         record = store.load(container_id)
         runtime = store.runtime(container_id)

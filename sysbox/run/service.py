@@ -7,13 +7,22 @@ it with a clean environment, and runs run/cleanup.py at its end.
 from __future__ import annotations
 
 from sysbox.base import program
-from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
+from sysbox.base.errors import FormatError, NotFound, described
 from sysbox.container import log_options, store
 from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import unix
-from sysbox.run import attach_socket, early_stop, name_hold, restart, signals, start, stdio
+from sysbox.run import (
+    attach_socket,
+    early_stop,
+    name_hold,
+    reports,
+    restart,
+    signals,
+    start,
+    stdio,
+)
 from sysbox.units import unit_file
 from sysbox.units.cgroup import tree
 from sysbox.units.names import scope_unit
@@ -36,14 +45,15 @@ def supervise(container_id: str) -> int:
     """ExecStart= of the service: start the container, report it, become the monitor.
 
     That of a declared unit has made the container just now: systemd alone decides when it starts again.
-    Raises SysboxError, and KeyboardInterrupt where the service was stopped before the command runs.
+    Raises SysboxError, and KeyboardInterrupt where the service was stopped before the command runs. Whatever
+    it raises, the client that waits has been told.
     """
     early_stop.hold()  # for what waits
     record = _record(container_id)
     try:
         return _supervise(record)
     except KeyboardInterrupt:
-        _report(container_id, Conflict("its service was stopped while it started"))
+        reports.send(container_id, reports.stopped())
         raise
 
 
@@ -52,6 +62,7 @@ def _supervise(record: Record) -> int:
     try:
         again = _times(record)
         if again and not _wait_again(record):
+            reports.send(record.id, reports.stopped())
             return 0
         tree.expect_move(probe())
         # until the command may run: from then on a SIGTERM stays pending for the monitor
@@ -67,18 +78,18 @@ def _supervise(record: Record) -> int:
             started = start.bring_up(record, wired, _import_rest, service=unit, size=size or b"")
             if restart.has_policy(record) or name_hold.names_no_scope(record.id):
                 restart.start_stopper(record)
-    except SysboxError as error:
+        _notify(_state(record))
+    except Exception as error:
         early_stop.hold()  # one that is asked for below does not end this before it has said why
         if started:
             start.give_up(record, started, error)
-        _report(record.id, error)
+        reports.send(record.id, described(error, f"start {record.name}"))
         if not again and not record.spec.unit:
             # a start by the user that has failed is not tried again
             restart.request_stop(record)
         raise
     else:
-        _notify(_state(record))
-        _report(record.id, None)
+        reports.send(record.id, None)
         with start.give_up_on_failure(record, started):
             duties = _duties(record, stop_signal, started, attach, wait=size is not None)
             _become(duties.replace(json=_json(record, image_env)), wired, started.terminal)
@@ -107,7 +118,7 @@ def _times(record: Record) -> int:
 
 def _import_rest() -> None:
     """Import what is only needed once the command runs."""
-    from sysbox.run import background, monitor, tuned  # noqa: F401
+    from sysbox.run import monitor, tuned  # noqa: F401
     from sysbox.units import machine  # noqa: F401
 
 
@@ -117,24 +128,22 @@ def _become(duties: monitor.Duties, wired: stdio.Streams, terminal: int) -> NoRe
     monitor.become(duties, wired, terminal)
 
 
-def _report(container_id: str, error: SysboxError | None) -> None:
-    from sysbox.run import background
-
-    background.report(container_id, error)
-
-
 def _record(container_id: str) -> Record:
     try:
         return store.load(container_id)
-    except NotFound:
+    except NotFound as error:
+        reports.send(container_id, error)
         restart.abandon(container_id)
         raise
     except FormatError as error:
         from sysbox.run import backoff
 
-        _report(container_id, error)
+        reports.send(container_id, error)
         # Restart= has no limit of its own, and the next try most likely ends here too
         backoff.wait_or_stopped(_DAMAGED)
+        raise
+    except Exception as error:
+        reports.send(container_id, described(error, "read the container's record"))
         raise
 
 

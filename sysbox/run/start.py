@@ -21,7 +21,7 @@ from sysbox.host import probe
 from sysbox.linux import cgroup, process, userns
 from sysbox.linux.freezer import thaw_file
 from sysbox.netns import links, topology
-from sysbox.run import identity_files, parent, supervisor
+from sysbox.run import early_stop, identity_files, parent, supervisor
 from sysbox.run.init import Inherited
 from sysbox.run.planning import before_fork, plan_of, with_ids_of_its_own, with_labels
 from sysbox.security import seccomp
@@ -76,7 +76,7 @@ class RecordedFailure:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if not isinstance(error, SysboxError):
+        if not isinstance(error, Exception):
             return
         from sysbox.run import exit_record
 
@@ -379,6 +379,9 @@ def _connect(
 
 
 def _record_failure(record: Record, runtime: Runtime, error: BaseException) -> None:
+    # `unwind` may ask for a stop of the scope, and systemd then stops the service, which this process may be:
+    # that must not end the start in place of the error
+    early_stop.hold()
     try:
         from sysbox.run import exit_record
         from sysbox.run.teardown import unwind

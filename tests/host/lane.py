@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -95,12 +96,24 @@ def run_sysbox(
         check=False,
         env=None if env is None else {**os.environ, **env},
     )
-    if check:
+    if check and done.returncode:
         words = " ".join(map(str, args))
-        assert done.returncode == 0, (
-            f"sysbox {words}: {done.returncode}\n{done.stdout}{done.stderr}"
+        raise AssertionError(
+            f"sysbox {words}: {done.returncode}\n{done.stdout}{done.stderr}{_logs(done.stderr)}"
         )
     return done
+
+
+def _logs(errors: str) -> str:
+    """The ends of the logs that a message names: they may be gone when anybody reads it."""
+    found = ""
+    for unit in re.findall(r"`journalctl -u (\S+)`", errors):
+        command = ["journalctl", "-q", "-n", "30", "-o", "short-monotonic", "-u", unit]
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False
+        )
+        found += done.stdout
+    return found
 
 
 @pytest.fixture(scope="session")
