@@ -168,7 +168,10 @@ def _spawn(socket: int, table: int) -> None:
 
 
 def join(record: Record) -> Callable[[int, int], None]:
-    """`Parked.on_listener` for a process of `exec`, which the container's recorder records too."""
+    """`Parked.on_listener` for a process of `exec`, which the container's recorder records too.
+
+    It raises StartError where the recorder has ended.
+    """
 
     def pass_on(fd: int, _pid: int) -> None:
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))

@@ -30,7 +30,6 @@ from sysbox.resolver import probe, serve
 from sysbox.units import resolverplan
 
 Make = Callable[..., str]
-NOWHERE = ("TIMEOUT", [])
 
 
 @pytest.fixture

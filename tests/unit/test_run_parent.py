@@ -13,7 +13,6 @@ from sysbox.base.errors import StartError
 from sysbox.run.handshake import BORN, Channel
 from sysbox.run.parent import Parked, fork_helper
 
-NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 PATIENCE = 30_000  # milliseconds
 
 

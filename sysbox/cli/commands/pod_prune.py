@@ -19,7 +19,10 @@ _WARNING = "WARNING! This will remove all pods that are stopped, with their cont
 
 
 def main(values: Values) -> int:
-    """0, 1 if one of them could not be removed. As with podman, one that was never started stays."""
+    """0, 1 if one of them could not be removed. As with podman, one that was never started stays.
+
+    Raises SysboxError where the user does not agree.
+    """
     if not values.force and not agreed(_WARNING):
         raise SysboxError("pod prune: cancelled, nothing was removed", status=CANCELLED)
     stopped = [

@@ -98,6 +98,7 @@ def _warning(what: str, values: Values) -> str:
 
 
 def agreed(warning: str) -> bool:
+    """Print the warning and ask; whether standard input says y or yes."""
     emit(f"{warning}\nAre you sure you want to continue? [y/N] ")
     answer = b""
     while b"\n" not in answer and (piece := posix.read(0, 64)):
