@@ -85,6 +85,11 @@ def cleaned(sysbox: Sysbox, directory: Path) -> Iterator[Builds]:
     context = directory / "context"
     context.mkdir()
     yield Builds(sysbox, context)
+    clean(sysbox)
+
+
+def clean(sysbox: Sysbox) -> None:
+    """Remove the images that builds have made, and their cache; nothing else is left."""
     listed = sysbox("images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}", check=True).stdout
     for line in listed.splitlines():
         name, _, image_id = line.partition(" ")

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from builds import Builds
+from builds import Builds, clean
 from containers import eventually
 from lane import SLOWNESS, SYSBOX, Sysbox
 
@@ -29,15 +29,8 @@ pytestmark = pytest.mark.usefixtures("image")
 def build(sysbox: Sysbox, tmp_path: Path) -> Iterator[Builds]:
     """Builds of a context of its own; their images, and the cache, are removed."""
     yield Builds(sysbox, tmp_path)
-    listed = sysbox("images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}", check=True).stdout
-    for line in listed.splitlines():
-        name, _, image_id = line.partition(" ")
-        if name.startswith(("built:", "failed:", "<none>")):
-            sysbox("rmi", "-f", name if name.startswith("built:") else image_id)
-    sysbox("builder", "prune", "-af", check=True)
-    sysbox("gc", check=True)
+    clean(sysbox)
     assert sysbox("gc", check=True).stdout == ""
-    assert list(Path(IMAGES, "temporary").glob("*")) == []
     assert list(Path(IMAGES, "build").glob("*.json")) == []
 
 
