@@ -313,7 +313,7 @@ def test_what_an_administrator_says_of_the_boot_holds(
 
 def test_a_start_that_waits_for_the_stopper(sysbox: Sysbox, containers: Containers) -> None:
     """The stopper of the last run keeps the scope's name, and the start that waits for it holds the lock."""
-    one = containers("--restart", "always")
+    one = containers("--restart", "always", "--stop-signal", "KILL")
     one("stop")
     lock = os.open(f"{paths.CONTAINERS}/{one.id}/lock", os.O_RDWR)
     try:
