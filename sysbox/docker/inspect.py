@@ -138,6 +138,7 @@ def _at_rest(record: store.Record) -> dict[str, Any]:
         "Slice": record.spec.slice,
         "Tuned": record.tuned,
         "TunedUntilStop": [],
+        "OfService": {},
         "WrittenDirectly": [],
         **ip_rules.at_next_start(record),
     }

@@ -17,7 +17,7 @@ from sysbox.units.bus import Bus
 from sysbox.units.cgroup.blockdev import disks_of
 from sysbox.units.cgroup.tree import cgroup_path, scope_path
 from sysbox.units.limits import readback, table
-from sysbox.units.limits.dropins import other_spelling
+from sysbox.units.limits.dropins import other_spelling, spellings
 from sysbox.units.limits.io import bfq_weight
 from sysbox.units.limits.plan import plan_limits
 from sysbox.units.limits.properties import (
@@ -95,17 +95,32 @@ def live_limits(record: Record, pid: int) -> tuple[dict[str, Any], dict[str, Any
     disks = disks_of(record.spec, live.facts)
     _, writes = plan_limits(record.spec.limits, live.facts, disks)
     found, ignored = tuned.collect(record, live.facts)
+    of_service = _of_service(record, found)
+    its = {one for key in of_service for one in spellings(key)}
     own = {
         "Scope": names.scope_unit(record.id),
         "ControlGroup": live.properties.get("ControlGroup", live.path),
         "Slice": live.properties.get("Slice", ""),
-        "Tuned": found,
+        "Tuned": {key: value for key, value in found.items() if key not in its},
         "TunedUntilStop": list(ignored),
+        "OfService": of_service,
         # these have no systemd property: sysbox itself wrote them
         **ip_rules(live.properties),
         "WrittenDirectly": [f"{one.controller}/{one.file}={one.value}" for one in writes],
     }
     return host_config(live, record.spec.limits, found), own
+
+
+def _of_service(record: Record, found: dict[str, str]) -> dict[str, str]:
+    """Where the service of a declared container has the limits that are its own."""
+    if not record.spec.unit:
+        return {}
+    from sysbox.run import service_settings  # most containers are not declared
+
+    try:
+        return service_settings.origins(record, found)
+    except SysboxError:
+        return {}  # ignoring: what the file of the run says is about to be written again
 
 
 def host_config(live: Live, asked: Limits, tuned: dict[str, str]) -> dict[str, Any]:

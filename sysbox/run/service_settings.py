@@ -13,7 +13,7 @@ from sysbox import scope
 from sysbox.base import codec
 from sysbox.base.errors import SpecError
 from sysbox.base.files import is_directory, read_file, write_file
-from sysbox.host import probe
+from sysbox.host import exists, probe
 from sysbox.units import names, syntax
 from sysbox.units.bus import MANAGER, MANAGER_PATH, PROPERTIES, Bus
 from sysbox.units.cgroup.blockdev import disks_of
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sysbox.container.store import Record
+    from sysbox.host import HostFacts
     from sysbox.units.limits.properties import Property
 
 _CONTROL = ("/etc/systemd/system.control", "/run/systemd/system.control")
@@ -100,9 +101,7 @@ def propagate(record: Record) -> None:
     follow(
         record
     )  # `systemctl revert` has removed the directories: the next change appears there again
-    path = f"{record.run_directory}/service"
-    known = read_file(path)
-    before = codec.loads(known, path) if known else record.spec.unit_settings
+    path, before = _known(record)
     with Bus.connect() as bus:
         after = read(bus, record.spec.unit)
         if list(before) == list(after):
@@ -111,6 +110,43 @@ def propagate(record: Record) -> None:
         if changes:
             scope.set_properties(bus, names.scope_unit(record.id), tuple(changes))
     write_file(path, codec.dumps(list(after)))
+
+
+def _known(record: Record) -> tuple[str, tuple[str, ...]]:
+    """The file of the settings that the scope has of its service, and those. Raises FormatError."""
+    path = f"{record.run_directory}/service"
+    data = read_file(path)
+    return path, tuple(codec.loads(data, path)) if data else record.spec.unit_settings
+
+
+def origins(record: Record, tuned: dict[str, str]) -> dict[str, str]:
+    """Key -> where its service has the limit, for those that a container has of its service.
+
+    That is a drop-in of set-property, else the service itself. What `tuned` has in its place is not the
+    service's. Raises SysboxError.
+    """
+    unit = record.spec.unit
+    if not unit:
+        return {}
+    _, settings = _known(record)
+    wanted, facts = _asked(record, settings), probe()
+    found = {}
+    for key in dict.fromkeys(text.partition("=")[0] for text in settings):
+        same = dropins.spellings(key)
+        if all(_is_wanted(one, tuned[one], wanted, facts) for one in same if one in tuned):
+            paths = [f"{above}/{unit}.d/50-{key}.conf" for above in reversed(_CONTROL)]
+            found[key] = next((one for one in paths if exists(one)), unit)
+    return found
+
+
+def _is_wanted(key: str, text: str, wanted: dict[str, Property], facts: HostFacts) -> bool:
+    """Whether an assignment sets what is wanted anyway."""
+    try:
+        one = dropins.to_property(key, text, facts)
+    except SpecError:
+        return False
+    asked = wanted.get(dropins.base_name(one.name))
+    return dropins.same_value(one.value, asked.value if asked else None)
 
 
 def _asked(record: Record, settings: Iterable[str]) -> dict[str, Property]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from containers import Container, eventually, systemctl
-from lane import IMAGE, Sysbox
+from lane import IMAGE, Sysbox, run_sysbox
 
 NAME = "units-test"
 SERVICE = f"{NAME}.service"
@@ -103,6 +103,33 @@ def test_limits_of_the_service_are_those_of_the_scope(declare: Declare, sysbox: 
         assert not Path(f"{above}/systemd/system.control/{SERVICE}.d").exists()
     # `revert` reloads systemd, which may forget the cgroups of a scope that ends meanwhile
     sysbox("gc", check=True)
+
+
+def test_where_a_limit_comes_from_is_told(declare: Declare, sysbox: Sysbox) -> None:
+    """The file of the service, a drop-in of set-property on it, or one on the scope."""
+    one = declare("Exec=sleep 1000\nStopSignal=KILL\nPidsLimit=90", "MemoryMax=64M\nCPUQuota=50%")
+    systemctl("set-property", SERVICE, "CPUQuota=70%")
+    eventually(lambda: "70000" in told("cpus", "Now"), "the quota is that of the change")
+    drop_in = f"/etc/systemd/system.control/{SERVICE}.d/50-CPUQuota.conf"
+    assert told("memory") == SERVICE
+    assert told("cpus") == f"{SERVICE}, systemctl set-property, {drop_in}"
+    assert told("pids-limit") == "run"
+    assert one.inspect("Sysbox.OfService") == {"MemoryMax": SERVICE, "CPUQuota": drop_in}
+    assert one.inspect("Sysbox.Tuned") == {}
+    systemctl("set-property", one.scope, "MemoryMax=50M")
+    assert told("memory").startswith("systemctl set-property, ")
+    assert one.inspect("Sysbox.OfService") == {"CPUQuota": drop_in}
+    assert list(one.inspect("Sysbox.Tuned").values()) == [str(50 << 20)]
+    systemctl("restart", SERVICE)
+    assert told("memory") == SERVICE
+    systemctl("revert", SERVICE)
+    sysbox("gc", check=True)
+
+
+def told(limit: str, field: str = "SetBy") -> str:
+    """What `explain` says of a limit."""
+    words = ("explain", f"systemd-{NAME}", limit, "--format", f"{{{{.{field}}}}}")
+    return run_sysbox(*words, check=True).stdout.strip()
 
 
 def test_its_status_names_the_container(declare: Declare) -> None:

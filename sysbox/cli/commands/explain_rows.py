@@ -12,7 +12,7 @@ from sysbox.host import probe
 from sysbox.lifecycle import update_plan
 from sysbox.linux import process
 from sysbox.netns import list_filter
-from sysbox.run import tuned
+from sysbox.run import service_settings, tuned
 from sysbox.units.cgroup import packets
 from sysbox.units.cgroup.blockdev import disks_of
 from sysbox.units.limits import dropins, readback, table
@@ -55,6 +55,7 @@ class _Case:
         self.live: Live | None = read_live(record, pid) if pid else None
         self.drop_ins = tuned.drop_ins(record.id) if self.live else ()
         self.tuned, self.not_kept = tuned.collect(record, self.facts)
+        self.of_service = self._of_service()
         self.path_of: dict[str, tuned.DropIn] = {}
         for one in self.drop_ins:
             for key, _ in dropins.assignments(one.text):
@@ -73,12 +74,20 @@ class _Case:
             else self.live.properties
         )
 
+    def _of_service(self) -> dict[str, str]:
+        """Where its service has a limit, by all names of its property."""
+        found = service_settings.origins(self.record, self.tuned) if self.live else {}
+        return {one: where for key, where in found.items() for one in dropins.spellings(key)}
+
     def text(self, key: str) -> str:
         """The value that the drop-in sets for a property, "" if none does."""
         return dropins.merge([self.path_of[key].text]).get(key, "") if key in self.path_of else ""
 
     def set_by(self, keys: tuple[str, ...], field: str, *, asked: bool) -> str:
         """Who set a limit: `field` is its name in the record, `keys` its property's names in a drop-in."""
+        if where := next((self.of_service[key] for key in keys if key in self.of_service), ""):
+            unit = self.record.spec.unit
+            return unit if where == unit else f"{unit}, systemctl set-property, {where}"
         if any(key in (*self.tuned, *self.not_kept) for key in keys):
             # where sysbox has set a limit again by its other name, the first name is reset: look at it last
             there = [key for key in keys if key in self.path_of]
