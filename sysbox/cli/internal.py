@@ -77,7 +77,7 @@ def _generate(words: list[str]) -> int:
         skipped.append(f"{error.message}; {error.hint}" if error.hint else error.message)
     found = sources.find(generate.directories(takes_podmans=takes), skipped)
     made = generate.generate(found, serviceplan.program_word(program.launcher))
-    both = unit_makers.of_both(made.files, takes=takes) if made.early else []
+    both = unit_makers.of_both(made.made_of, takes=takes) if made.early else []
     _log([*skipped, *made.errors, *both])
     try:
         generate.write(made, words[0], words[1])

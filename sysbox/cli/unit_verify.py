@@ -104,7 +104,8 @@ def _of_line(service: Service, text: str, number: int, what: str) -> Iterator[tu
     hint = ""
     if what.startswith("Unknown key"):
         near = nearest(entry.key, OF_SYSTEMD)
-        hint = f": did you mean {near}?" if near else ""
+        # what it knows not yet is written rightly
+        hint = f": did you mean {near}?" if near not in ("", entry.key) else ""
     yield f"{where or service.source.path}: systemd: {what}{hint}", False
 
 

@@ -7,12 +7,12 @@ podman's generator writes nothing: no file has two makers, and of two units of o
 
 from __future__ import annotations
 
-from sysbox.units.quadlet import convert, generate, sources, units
+from sysbox.host import exists
+from sysbox.units import serviceplan
+from sysbox.units.quadlet import generate, sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from sysbox.units.quadlet.sources import Source
     from sysbox.units.quadlet.units import Service
 
@@ -60,7 +60,8 @@ class Makers:
         self.podmans = generate.podmans()
         self.takes = takes_podmans()
         self.theirs = _theirs(takes=self.takes)
-        self.ours = _made() if self.theirs else {}
+        found = left_to_sysbox() if self.theirs else []
+        self.ours = generate.generate(found, "sysbox").made_of
 
     def only_podmans(self, service: Service) -> bool:
         """Whether it is of a kind that sysbox refuses, and podman's generator makes a unit of it."""
@@ -72,10 +73,17 @@ class Makers:
     def note(self, service: Service) -> str:
         """What to say of a unit that sysbox's generator does not make alone; "" for any other."""
         path, unit = service.source.path, service.unit
-        if not self.podmans:
+        if not self.podmans or exists(f"{serviceplan.ADMINISTRATORS}/{unit}"):
             return ""
         if not generate.is_podmans(path):
-            return _said(self.podmans, unit, self.theirs[unit]) if unit in self.theirs else ""
+            others = [
+                unit,
+                *(name for name, of in self.ours.items() if of == path and name != unit),
+            ]
+            said = [
+                _said(self.podmans, one, self.theirs[one]) for one in others if one in self.theirs
+            ]
+            return "; ".join(said)
         if self.only_podmans(service):
             return f"{self.podmans} makes a unit of it"
         if self.takes:
@@ -92,10 +100,17 @@ class Makers:
         return [(unit, self.ours[unit], self.theirs[unit]) for unit in both]
 
 
-def of_both(made: Iterable[str], *, takes: bool) -> list[str]:
-    """What the generator says of the units that it has made, and podman's makes too; `takes` as above."""
+def of_both(made: dict[str, str], *, takes: bool) -> list[str]:
+    """What the generator says of names of units that it has made, and podman's makes too.
+
+    `made` has the path of the declaration by the name, `takes` is as above.
+    """
     podmans, theirs = generate.podmans(), _theirs(takes=takes)
-    return [_said(podmans, unit, theirs[unit]) for unit in made if unit in theirs]
+    return [
+        f"{path}: {_said(podmans, unit, theirs[unit])}"
+        for unit, path in made.items()
+        if unit in theirs
+    ]
 
 
 def _said(podmans: str, unit: str, twin: str) -> str:
@@ -103,17 +118,18 @@ def _said(podmans: str, unit: str, twin: str) -> str:
 
 
 def _theirs(*, takes: bool) -> dict[str, str]:
-    """By the name of a unit that only podman's generator is to make, the path of its declaration."""
-    left = [one for one in left_to_podman(takes=takes) if one.kind != sources.SOCKET]
-    return {_unit_of(one): one.path for one in left}
-
-
-def _made() -> dict[str, str]:
-    """The units that sysbox's generator makes. Raises as `takes_podmans`."""
-    found = left_to_sysbox()
-    declared = units.Declared(found)
-    every = (unit for one in found for unit in convert.units_of(one, declared, "sysbox"))
-    return {unit.unit: unit.source.path for unit in every}
+    """By each name of a unit that only podman's generator is to make, the path of its declaration."""
+    found: dict[str, str] = {}
+    for one in left_to_podman(takes=takes):
+        if one.kind != sources.SOCKET:
+            aliases = [
+                word
+                for line in one.assignments
+                if (line.section, line.key) == ("Install", "Alias")
+                for word in line.value.split()
+            ]
+            found |= dict.fromkeys((_unit_of(one), *aliases), one.path)
+    return found
 
 
 def _unit_of(source: Source) -> str:

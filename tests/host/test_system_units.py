@@ -113,7 +113,8 @@ def test_what_the_generator_makes_and_says(
         both = f"makes generator-twin.service of {podmans.directory}/generator-twin.container, too"
         assert both in sysbox("unit", "check", own / "generator-twin.container", check=True).stderr
         if Path("/dev/kmsg").exists():
-            told = [bad, f"{podmans.generator} {both}: systemd takes that of sysbox"]
+            twin = f"{own}/generator-twin.container: {podmans.generator} {both}"
+            told = [bad, f"{twin}: systemd takes that of sysbox"]
             eventually(
                 lambda: set(told) <= {*journal("-b", "-t", "sysbox-generator").splitlines()},
                 "the journal has it",

@@ -66,10 +66,21 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
 
 def test_both_never_write_into_one_directory(places: Places) -> None:
     """Also where a name of one is another name of the other: a link would be written through."""
-    write(places.ours, web__container=f"{IMAGE}{WANTED}Alias=db.service\n")
-    write(places.podmans, web__container=IMAGE, db__container=IMAGE)
+    write(places.ours, web__container=f"{IMAGE}{WANTED}Alias=db.service\n", x__container=IMAGE)
+    alias = f"{IMAGE}[Install]\nAlias=x.service\n"
+    write(places.podmans, web__container=alias, db__container=IMAGE)
+    said = [
+        f"{places.ours}/{own}.container: {PODMAN} makes {unit}.service of {places.podmans}/{their}.container,"
+        " too: systemd takes that of sysbox"
+        for own, unit, their in (("web", "web", "web"), ("web", "db", "db"), ("x", "x", "web"))
+    ]
+    found = generate.generate(unit_makers.left_to_sysbox(), "sysbox")
+    assert unit_makers.of_both(found.made_of, takes=False) == said
+    parts = [one.partition(": ")[2] for one in said[:2]]
+    assert notes()["ours/web.container"] == "; ".join(parts)
+    assert [one.name for one in checks._twice()] == ["db.service", "web.service", "x.service"]
     places.generate()
-    made = ["a.target.wants/web.service", "db.service", "web.service"]
+    made = ["a.target.wants/web.service", "db.service", "web.service", "x.service"]
     assert places.written() == {"normal": [], "early": made}
 
 

@@ -46,6 +46,7 @@ class Generated(Frozen):
     # they go where podman's generator writes nothing, and come before what it makes
     early: bool = False
     errors: tuple[str, ...] = ()  # what is wrong, a line each
+    made_of: dict[str, str] = {}  # noqa: RUF012 (name of a unit, also its other ones -> path of the declaration)
 
 
 def directories(*, takes_podmans: bool = False) -> tuple[str, ...]:
@@ -103,6 +104,7 @@ def generate(found: list[Source], launcher: str) -> Generated:
     declared = units.Declared(found)
     files: dict[str, str] = {}
     links: dict[str, str] = {}
+    made_of: dict[str, str] = {}
     errors: list[str] = []
     all_units = (unit for one in found for unit in _units_of(one, declared, launcher))
     for service in cycles.marked(units.one_each(all_units)):
@@ -116,14 +118,15 @@ def generate(found: list[Source], launcher: str) -> Generated:
         if _is_administrators(service.unit, early=both):
             continue
         files[service.unit] = units.text(service, launcher)
+        made_of.setdefault(service.unit, service.source.path)
         try:
-            own = dict(_links(service)).items()
-            links.update(
-                one for one in own if not (both and _is_administrators(one[0], early=True))
-            )
+            for path, target in _links(service):
+                if not (both and _is_administrators(path, early=True)):
+                    links[path] = target
+                    made_of.setdefault(path, service.source.path)
         except FormatError as error:
             errors.append(error.message)
-    return Generated(files=files, links=links, early=both, errors=tuple(errors))
+    return Generated(files=files, links=links, early=both, errors=tuple(errors), made_of=made_of)
 
 
 def _is_administrators(unit: str, *, early: bool) -> bool:
