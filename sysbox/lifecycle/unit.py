@@ -111,7 +111,9 @@ def install(services: Iterable[Service], *, force: bool = False) -> list[str]:
     if gone := [one for one in gone if not one.edited]:
         _remove(gone)
     _reload()
-    changed = [one.unit for one in known if texts.get(one.unit, one.text) != one.text]
+    same = {one.unit for one in known if texts.get(one.unit) == one.text}
+    # what a generator has made may be active, too
+    changed = [unit for unit in texts if unit not in same and "@." not in unit]
     with Bus.connect() as bus:
         return [unit for unit in changed if scope.active_state(bus, unit) == "active"]
 

@@ -338,6 +338,10 @@ def test_the_generator_makes_units_and_their_links(
         assert systemctl("show", "-P", "ActiveState", f"{NAME}-2.service") == "failed"
         said = journal(f"{NAME}-2.service")
         assert f"{wrong}:2: [Container] has no key Imag: did you mean Image?" in said
+        other = declare.file(name=f"{NAME}@")  # of another name
+        done = sysbox("unit", "install", good, other, check=True)
+        assert f"{SERVICE} runs as it was" in done.stderr
+        assert f"{NAME}@" not in done.stderr
         systemctl("stop", SERVICE)
     finally:
         shutil.rmtree(directory)
