@@ -26,7 +26,7 @@ POLICY = ("tools/install-selinux.sh", "contrib/selinux")
 BUILT_BY = ("pyproject.toml", "meson.build", "meson.options", "tools/precompile.py")
 SHIPPED = (
     "tests", "pyproject.toml", "systemd", "tools/vm", "tools/test-network.sh", "tools/install-system.sh",
-    "bench",
+    "bench", "examples",
 )  # fmt: skip
 # what the guest does with the bundle, as a shell script, which goes on in the tests' directory;
 # a package manager would label installed files: a copied file has the label of its directory
