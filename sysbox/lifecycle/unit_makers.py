@@ -76,14 +76,9 @@ class Makers:
         if not self.podmans or exists(f"{serviceplan.ADMINISTRATORS}/{unit}"):
             return ""
         if not generate.is_podmans(path):
-            others = [
-                unit,
-                *(name for name, of in self.ours.items() if of == path and name != unit),
-            ]
-            said = [
-                _said(self.podmans, one, self.theirs[one]) for one in others if one in self.theirs
-            ]
-            return "; ".join(said)
+            own = dict.fromkeys((unit, *(one for one, of in self.ours.items() if of == path)))
+            both = [one for one in own if one in self.theirs]
+            return "; ".join(_said(self.podmans, one, self.theirs[one]) for one in both)
         if self.only_podmans(service):
             return f"{self.podmans} makes a unit of it"
         if self.takes:
