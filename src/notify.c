@@ -9,6 +9,9 @@
  * The socket is a file in the container's own mount namespace. A process that has got there and is in no cgroup of the
  * container, as one that shares its pid namespace may, is not heard.
  *
+ * More time is for a start. Once it has said READY=1 it asks in vain: a container that says STOPPING=1, and goes on, would
+ * have systemd wait for its end for as long as it likes, and a stop of its service, or of the host, with it.
+ *
  * Each message costs systemd work, and a change of STATUS= a signal to each client of the bus. When too many come, the
  * rest stay in the socket, and who sends more waits: nothing is lost, and only the container is slowed down.
  */
@@ -43,6 +46,7 @@ static struct {
     struct sockaddr_un address;
     socklen_t address_size;
     size_t length;        /* of what systemd has yet to get, in `sent` */
+    int started;          /* it has said that it is ready */
     int64_t credit, then; /* milliseconds: what may be spent, and when that was so */
 } notify = {.in = -1, .out = -1};
 
@@ -168,14 +172,19 @@ static char *put_moment(char *to)
     return put_text(to, "\n");
 }
 
+static int is_whole(const char *line, const char *end, const char *text)
+{
+    return begins(line, end, text) && (size_t)(end - line) == strlen(text);
+}
+
 static char *put_line(char *to, const char *line, const char *end)
 {
     static const char *const whole[] = {"READY=1", "STOPPING=1", "RELOADING=1", "WATCHDOG=1", "WATCHDOG=trigger"};
-    static const char *const numbers[] = {"EXTEND_TIMEOUT_USEC=", "ERRNO="};
+    static const char *const numbers[] = {"EXTEND_TIMEOUT_USEC=", "ERRNO="}; /* the first one is for a start */
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
-        if (begins(line, end, whole[i]) && (size_t)(end - line) == strlen(whole[i]))
+        if (is_whole(line, end, whole[i]))
             return put_text(put_text(to, whole[i]), "\n");
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+    for (size_t i = notify.started ? 1 : 0; i < sizeof numbers / sizeof *numbers; i++)
         if (begins(line, end, numbers[i]) && is_number(line + strlen(numbers[i]), end)) {
             memcpy(to, line, (size_t)(end - line));
             return put_text(to + (end - line), "\n");
@@ -185,14 +194,22 @@ static char *put_line(char *to, const char *line, const char *end)
     return to;
 }
 
+static const char *line_end(const char *line, const char *end)
+{
+    const char *stop = memchr(line, '\n', (size_t)(end - line));
+    return stop ? stop : end;
+}
+
 /* Put into `sent` what may be passed on of a message: at most as much as it is long, and one moment. */
 static void choose(const char *text, const char *end)
 {
     char *to = sent;
     int moment = 0;
+    /* systemd reads READY=1 first, wherever it stands */
+    for (const char *line = text; line < end; line = line_end(line, end) + 1)
+        notify.started = notify.started || is_whole(line, line_end(line, end), "READY=1");
     while (text < end) {
-        const char *line = text, *stop = memchr(text, '\n', (size_t)(end - text));
-        stop = stop ? stop : end;
+        const char *line = text, *stop = line_end(text, end);
         text = stop + 1;
         if (begins(line, stop, "MONOTONIC_USEC="))
             moment = 1;

@@ -84,6 +84,19 @@ def test_no_message_takes_the_service_over(declare: Declare, sysbox: Sysbox) -> 
     }  # fmt: skip
 
 
+def test_a_container_that_says_it_stops_and_goes_on_is_stopped(declare: Declare) -> None:
+    """It asks for as much time as there is: systemd waits no longer than the file says."""
+    one = declare.begin("Exec=sleep 1000", "TimeoutStopSec=2s\nRuntimeMaxSec=1h")
+    for words in (("--ready",), ("STOPPING=1",), ("EXTEND_TIMEOUT_USEC=9223372036854775807",)):
+        one.exec("systemd-notify", *words)
+    one.exec("systemd-notify", "STATUS=going on")
+    eventually(lambda: status() == "going on", "all was read")
+    assert state() == "deactivating"
+    systemctl("stop", SERVICE)
+    assert state() == "failed", "it was killed: it has not stopped in time"
+    assert not declare.is_there()
+
+
 def test_strangers_are_not_heard(
     declare: Declare, sysbox: Sysbox, containers: Containers, tmp_path: Path
 ) -> None:

@@ -62,6 +62,8 @@ def passed_on(
         (b"RELOADING=1", b"RELOADING=1\n"),
         (b"WATCHDOG=1\nWATCHDOG=trigger", b"WATCHDOG=1\nWATCHDOG=trigger\n"),
         (b"EXTEND_TIMEOUT_USEC=5000000\nERRNO=2", b"EXTEND_TIMEOUT_USEC=5000000\nERRNO=2\n"),
+        # more time is for a start
+        (b"EXTEND_TIMEOUT_USEC=5\nREADY=1", b"READY=1\n"),
         (b"STATUS=", b"STATUS=\n"),
         # the service is not the container's to hand over, and its settings are not the container's
         (b"MAINPID=1\nREADY=1", b"READY=1\n"),
@@ -89,7 +91,7 @@ def passed_on(
         (b"READY=1\n" + b"x" * 4096, None),
     ],
     ids=[
-        "ready", "two", "stopping", "reloading", "watchdog", "numbers", "empty-status",
+        "ready", "two", "stopping", "reloading", "watchdog", "numbers", "time-and-ready", "empty-status",
         "main-pid-and-ready", "main-pid", "descriptors", "watchdog-time", "unknown",
         "not-ready", "longer", "space", "prefix", "null", "no-numbers", "moment-alone", "empty-lines",
         "control", "half", "characters", "no-characters", "long", "cut", "too-long",
@@ -97,6 +99,24 @@ def passed_on(
 )  # fmt: skip
 def test_what_is_passed_on(tmp_path: Path, sent: bytes, got: bytes | None) -> None:
     assert passed_on(tmp_path, lambda sender: sender.sendall(sent)) == ([got] if got else [])
+
+
+def test_who_is_ready_gets_no_more_time(tmp_path: Path) -> None:
+    """Else one that says STOPPING=1 could have a stop of its service wait for ever."""
+
+    def send(sender: socket.socket) -> None:
+        for text in (
+            b"EXTEND_TIMEOUT_USEC=1",
+            b"READY=1",
+            b"STOPPING=1\nEXTEND_TIMEOUT_USEC=2\nERRNO=3",
+        ):
+            sender.sendall(text)
+
+    assert passed_on(tmp_path, send) == [
+        b"EXTEND_TIMEOUT_USEC=1\n",
+        b"READY=1\n",
+        b"STOPPING=1\nERRNO=3\n",
+    ]
 
 
 def test_the_moment_of_a_reload_is_that_of_the_host(tmp_path: Path) -> None:
