@@ -128,6 +128,8 @@ def stopper(plan: ServicePlan) -> tuple[Property, ...]:
         ("ExecStop", "a(sasb)", _command(plan, "_stop")),
         ("TimeoutStopUSec", "t", INFINITY),  # the service's own timeout applies
         ("CollectMode", "s", "inactive-or-failed"),
+        # else `systemctl isolate` of a target that wants the service stops this unit, and the service with it
+        ("IgnoreOnIsolate", "b", True),
         ("Slice", "s", "sysbox.slice"),
         ("PartOf", "as", [plan.scope]),
         ("After", "as", [*_AFTER, plan.scope]),

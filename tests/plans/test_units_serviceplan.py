@@ -137,6 +137,7 @@ def test_what_stands_between_the_scope_and_a_service_with_restarts() -> None:
         "RemainAfterExit": ("b", True),
         "ExecStop": runs("_stop"),
         "TimeoutStopUSec": ("t", INFINITY),
+        "IgnoreOnIsolate": ("b", True),
         **GONE_AT_ITS_END,
         **BEHIND_ITS_SCOPE,
         **BOUNDS,
