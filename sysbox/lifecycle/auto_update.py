@@ -21,7 +21,7 @@ from sysbox.image import reference as references
 from sysbox.image.registry import platform
 from sysbox.image.registry.pull import Options, Report
 from sysbox.image.store import Store
-from sysbox.lifecycle import declared, images, unit_jobs
+from sysbox.lifecycle import declared, images, unit_jobs, way_back
 from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
@@ -37,6 +37,9 @@ REGISTRY, LOCAL = POLICIES = ("registry", "local")
 _STEP = 0.1  # seconds between two looks at a service
 _SETTLED = 3.0  # seconds that a service without a health check must live
 _MARGIN = 10.0  # seconds beyond the time that its checks may take
+# seconds for one service: the image says how long its checks may take, and its payload may ask for more time
+# to start, and the other services wait meanwhile
+_LONGEST = 1800.0
 
 
 class Outcome(Frozen):
@@ -155,7 +158,8 @@ class _Image:
         if behind:
             # where another command has moved the name since they started, back to what they run
             old = before if before != now else behind[0].record.image_id
-            yield from self._restart(behind, old, rollback=rollback)
+            with way_back.Kept(old, [one.record.name for one in behind]):
+                yield from self._restart(behind, old, rollback=rollback)
 
     def _pending(self, now: str, *, is_newer: bool) -> Iterator[Outcome]:
         for one in self._group:
@@ -238,7 +242,7 @@ def _restart(record: Record) -> None:
     unit = record.spec.unit
     with Bus.connect() as bus:
         try:
-            unit_jobs.restart(bus, unit)
+            unit_jobs.restart(bus, unit, _LONGEST)
             _await_health(bus, unit, store.load(record.id))
         except (SystemdError, NotFound) as error:
             raise SysboxError(
@@ -250,7 +254,7 @@ def _restart(record: Record) -> None:
 def _await_health(bus: Bus, unit: str, made: Record) -> None:
     """Wait until a service that has started is healthy, or has lived for a moment. Raises SystemdError."""
     began, checks = _invocation(bus, unit), made.spec.health
-    until = time.monotonic() + (_checks_take(checks) if checks.command else _SETTLED)
+    until = time.monotonic() + (patience(checks) if checks.command else _SETTLED)
     while time.monotonic() < until:
         if not began or _invocation(bus, unit) != began:
             raise SystemdError("it ended soon after its start", unit=unit)
@@ -264,13 +268,13 @@ def _await_health(bus: Bus, unit: str, made: Record) -> None:
         raise SystemdError("it does not become healthy", unit=unit)
 
 
-def _checks_take(checks: Health) -> float:
-    """Seconds after which the checks of a container have decided."""
+def patience(checks: Health) -> float:
+    """Seconds after which the checks of a container have decided, or it is no longer waited for. Pure."""
     micros = checks.start_period + (checks.interval + checks.timeout) * (checks.retries + 1)
     if checks.startup_command:
         tries = max(checks.startup_retries, checks.startup_successes)
         micros += (checks.startup_interval + checks.startup_timeout) * tries
-    return micros / 1_000_000 + _MARGIN
+    return min(micros / 1_000_000 + _MARGIN, _LONGEST)
 
 
 def _invocation(bus: Bus, unit: str) -> bytes:

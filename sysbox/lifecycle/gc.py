@@ -17,7 +17,7 @@ from sysbox.container.status import has_scope
 from sysbox.fs import volumes
 from sysbox.host import probe
 from sysbox.image.store import Store
-from sysbox.lifecycle import lost_state
+from sysbox.lifecycle import lost_state, way_back
 from sysbox.lifecycle.remove import discard_by_id
 from sysbox.linux.freezer import has_pending_kill, is_frozen
 from sysbox.netns import firewall, leases, members, networks
@@ -91,8 +91,9 @@ def at_halt() -> list[str]:
 
 
 def images_in_use(image_id: str) -> list[str]:
-    """The names of the containers that were made from an image."""
-    return [record.name for record in store.all_records() if record.image_id == image_id]
+    """The names of the containers that were made from an image, or may go back to it."""
+    made = [record.name for record in store.all_records() if record.image_id == image_id]
+    return [*made, *(name for name in way_back.users_of(image_id) if name not in made)]
 
 
 def _rest(container_id: str) -> str:

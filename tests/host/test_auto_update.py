@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import systemctl
-from lane import Sysbox
+from containers import eventually, systemctl
+from lane import SYSBOX, Sysbox
 from registryserver import Registry, program
 from test_pull import layer
 from test_units_pull import NAME, SERVICE, Declare, requests, shown
@@ -110,6 +111,31 @@ def test_it_goes_back(
     assert Updated(sysbox).words == {".service": "true"}
     assert version(sysbox) == "3"
     assert not list(Path("/run/sysbox/held").glob("*"))
+
+
+def test_the_way_back_is_not_pruned(
+    sysbox: Sysbox, registry: Registry, base: bytes, units: Declare
+) -> None:
+    """While the service starts with the new image, nothing else has the old one."""
+    name = put(registry, base, "1", good=b"")
+    units(name, f"{CHECKED}\nNotify=healthy", "TimeoutStartSec=1min\nExecStartPre=/bin/sh -c '"
+          "while test -e /run/auto-test-waits; do sleep 0.05; done'")  # fmt: skip
+    systemctl("start", SERVICE)
+    old = image_of(sysbox, name).strip()
+    waits = Path("/run/auto-test-waits")
+    waits.touch()
+    put(registry, base, "2")
+    try:
+        with subprocess.Popen([SYSBOX, "auto-update"], stderr=subprocess.DEVNULL) as update:
+            eventually(lambda: shown("SubState") == "start-pre", "it starts with the new one")
+            done = sysbox("rmi", old)
+            assert (done.returncode, f"used by container {CONTAINER}" in done.stderr) == (1, True)
+            sysbox("image", "prune", "-f", check=True)
+            waits.unlink()
+            assert update.wait() == 1
+    finally:
+        waits.unlink(missing_ok=True)
+    assert (version(sysbox), image_of(sysbox, name).strip()) == ("1", old)
 
 
 def test_without_a_way_back(
