@@ -128,15 +128,14 @@ def stale_files(directory: str) -> list[str]:
     ]
 
 
-def read_file(path: str, limit: int = LIMIT) -> bytes | None:
-    """The content of a file of sysbox; None where it does not exist.
+def read_file(path: str, limit: int = LIMIT, *, is_ours: bool = True) -> bytes | None:
+    """The content of a file; None where it does not exist. One of sysbox is no link.
 
     Raises FormatError where it cannot be read or is larger than `limit` bytes.
     """
+    flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
     try:
-        fd = posix.open(
-            path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
-        )
+        fd = posix.open(path, flags | posix.O_NOFOLLOW if is_ours else flags)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return None

@@ -13,6 +13,8 @@ from sysbox.units.quadlet.values import is_resource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from sysbox.units.quadlet.units import Service
 
 
@@ -68,9 +70,22 @@ def _note_hindered(service: Service) -> None:
             hint = did_you_mean(value, _RESTARTS) or "always is what starts it again after any end"
             where = f"{service.source.path}: Restart={value}"
             emit(f"sysbox: {where} is not one of systemd's, which ignores it: {hint}\n", 2)
+        if key == "WatchdogSec" and value not in ("", "0", "infinity") and not _feeds(service):
+            where = f"{service.source.path}: WatchdogSec= of [Service]"
+            emit(
+                f"sysbox: {where} ends the container each time: Notify=yes lets it say WATCHDOG=1\n",
+                2,
+            )
         if key in _HINDERING and value not in ("", "no", "false", "off", "0"):
             where = f"{service.source.path}: {key}= of [Service]"
             emit(f"sysbox: {where} is not of the container, and may keep it from being made\n", 2)
+
+
+def _feeds(service: Service) -> bool:
+    """Whether the container can tell systemd that it is alive."""
+    return any(
+        key == "ExecStart" and " --notify=container " in text for key, text in service.service_keys
+    )
 
 
 def _note_limits(service: Service) -> None:
@@ -85,3 +100,26 @@ def _note_limits(service: Service) -> None:
             allowlist.parse_property(f"{key}={value}", probe())
         except SysboxError as error:
             emit(f"sysbox: {service.source.path}: not on the container: {error.message}\n", 2)
+
+
+def clashes(services: Iterable[Service]) -> Iterator[str]:
+    """What several declarations, or a declaration and another unit, cannot have at once: a line for each."""
+    named: dict[str, Service] = {}
+    for one in services:
+        if path := unit.rival(one):
+            both = f"{path} is there too, and one of the two counts"
+            yield f"{one.source.path}: {both}: ServiceName= gives another name"
+        name = _name_of(one)
+        if name in named:
+            both = f"its container is called {name}, as that of {named[name].source.path}"
+            yield f"{one.source.path}: {both}: one of them can run at a time"
+        elif name:
+            named[name] = one
+
+
+def _name_of(service: Service) -> str:
+    """The name of its container; "" where it has none, or one that specifiers make."""
+    if service.verb != "run" or service.error:
+        return ""
+    names = [word.removeprefix("--name=") for word in service.words if word.startswith("--name=")]
+    return "" if not names or "%" in names[-1] else names[-1]

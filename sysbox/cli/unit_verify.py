@@ -66,7 +66,7 @@ def misplaced(services: Iterable[Service]) -> Iterator[str]:
 
 def _text(path: str) -> str:
     try:
-        return syntax.decode(read_file(path) or b"")
+        return syntax.decode(read_file(path, is_ours=False) or b"")
     except FormatError:
         return ""  # ignoring: systemd says what is wrong with it
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sysbox.base.errors import FormatError, SysboxError
-from sysbox.base.suggest import did_you_mean
 from sysbox.cli import unit_protection
 from sysbox.cli.commands import network as network_command
 from sysbox.cli.commands import pull as pull_command
@@ -17,6 +16,7 @@ from sysbox.image.registry import platform
 from sysbox.lifecycle import network, network_drivers
 from sysbox.netns import networks
 from sysbox.parse.time import parse_duration
+from sysbox.units.quadlet import habits
 from sysbox.units.quadlet.keys import SECTIONS
 
 TYPE_CHECKING = False
@@ -48,7 +48,7 @@ _PROFILE = "--security-opt=seccomp="  # its file is looked for: the one of a spe
 def check(service: Service) -> None:
     """Raises FormatError for words that their verb does not accept."""
     verb = VERBS[service.verb]
-    words = [_expanded(word) for word in service.words if not _is_known_later(word)]
+    words = [_expanded(word, service.unit) for word in service.words if not _is_known_later(word)]
     try:
         values = hot.parse(verb, words)
         if read := _READERS.get(verb.name):
@@ -58,7 +58,7 @@ def check(service: Service) -> None:
         flags = [word.partition("=")[0] for word in words if word.startswith("--")]
         unknown = [flag for flag in flags if flag not in known]
         what = f"has no flag {unknown[0]}" if unknown else "does not accept its flags"
-        hint = did_you_mean(unknown[0], known) if unknown else ""
+        hint = habits.flag_hint(unknown[0], known) if unknown else ""
         raise FormatError(
             f"{_argument(service, (*unknown, '')[0])}: `sysbox {verb.name}` {what}", hint=hint
         ) from None
@@ -142,7 +142,7 @@ def _check_image(service: Service, values: Values) -> None:
     """Raises FormatError where PodmanArgs= has more than flags: its first word would be the image."""
     if values.dry_run or values.unit_file is not None:
         raise FormatError(f"{service.source.path}: --dry-run and --unit-file start no container")
-    if values.image != _expanded(service.image):
+    if values.image != _expanded(service.image, service.unit):
         where = _argument(service, values.image) if values.image else service.source.path
         raise FormatError(
             f"{where}: {values.image!r} would be the image",
@@ -157,13 +157,17 @@ def _is_known_later(word: str) -> bool:
     return word.startswith(_LATER) or (word.startswith("--") and "$" in word.replace("$$", ""))
 
 
-def _expanded(word: str) -> str:
-    """A word with something in place of each specifier."""
+def _expanded(word: str, unit: str) -> str:
+    """A word with something in place of each specifier; of a template the instance is "1"."""
+    stem = unit.removesuffix(".service")
+    stem += "1" if stem.endswith("@") else ""
+    prefix, _, instance = stem.partition("@")
+    known = {**_SPECIFIERS, "n": f"{stem}.service", "N": stem, "p": prefix, "i": instance}
     first, *others = word.split("%")
     made, at = [first], 0
     while at < len(others):
         if others[at]:
-            made.append(_SPECIFIERS.get(others[at][0], "1") + others[at][1:])
+            made.append(known.get(others[at][0], "1") + others[at][1:])
         elif at + 1 < len(others):  # "%%"
             at += 1
             made.append("%" + others[at])

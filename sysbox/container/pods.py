@@ -169,7 +169,10 @@ def load(name: str) -> Pod:
     if data is None:
         if posix.geteuid() != 0:
             raise Unsupported("only root can see pods", hint="run it with sudo")
-        raise NotFound(f"no such pod: {name}", hint="`sysbox pod ps` lists them")
+        from sysbox.units import declares  # only for those who look for one that is not there
+
+        usual = "`sysbox pod ps` lists them"
+        raise NotFound(f"no such pod: {name}", hint=declares.hint(name, usual, "_pod"))
     try:
         values = codec.loads(data, path)
         codec.take_format(values, path, FORMAT)

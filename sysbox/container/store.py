@@ -214,7 +214,13 @@ def resolve(text: str) -> str:
             )
     if posix.geteuid() != 0:
         raise Unsupported("only root can see containers", hint="run it with sudo")
-    raise NotFound(f"no such container: {text}", hint="`sysbox ps -a` lists them")
+    raise _not_found(text)
+
+
+def _not_found(text: str) -> NotFound:
+    from sysbox.units.declares import hint  # only for those who look for one that is not there
+
+    return NotFound(f"no such container: {text}", hint=hint(text, "`sysbox ps -a` lists them"))
 
 
 def find(text: str) -> Record:
@@ -223,7 +229,7 @@ def find(text: str) -> Record:
     try:
         return load(container_id)
     except NotFound:
-        raise NotFound(f"no such container: {text}", hint="`sysbox ps -a` lists them") from None
+        raise _not_found(text) from None
 
 
 def all_records(damaged: Callable[[FormatError], object] | None = None) -> list[Record]:

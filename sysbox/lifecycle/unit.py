@@ -122,12 +122,8 @@ def _check_free(unit: str, source: str) -> None:
     """Raises Conflict for a unit that was edited, or is not of sysbox or not made of the file `source`."""
     found = _read(unit)
     if found is None:
-        for directory in _OTHERS:
-            if exists(f"{directory}/{unit}"):
-                raise Conflict(
-                    f"{unit} would take the place of {directory}/{unit}",
-                    hint=_OTHER_NAME,
-                )
+        if path := _of_others(unit):
+            raise Conflict(f"{unit} would take the place of {path}", hint=_OTHER_NAME)
         _check_generated(unit, source)
     elif found.edited or not found.source:
         what = "was edited" if found.source else "is not of sysbox"
@@ -156,6 +152,19 @@ def _check_generated(unit: str, source: str) -> None:
             raise Conflict(
                 f"{unit} would take the place of {path}, made of {other}", hint=_OTHER_NAME
             )
+
+
+def rival(service: Service) -> str:
+    """A unit file of the same name that is made of no declaration, or of another one; "" for none."""
+    found = _read(service.unit)
+    if found is not None and found.source not in (service.source.path, service.declared_by):
+        return f"{DIRECTORY}/{service.unit}"
+    return "" if found else _of_others(service.unit)
+
+
+def _of_others(unit: str) -> str:
+    paths = (f"{directory}/{unit}" for directory in _OTHERS)
+    return next((path for path in paths if exists(path)), "")
 
 
 def uninstall(unit: str, *, force: bool = False) -> set[str]:

@@ -27,8 +27,14 @@ def parse_env(text: str, flag: str) -> str | None:
 
 
 def read_lines(path: str, flag: str, form: str) -> list[str]:
-    """The lines of a text file, without empty lines and comments; `form` describes a line in errors.
+    """As `numbered_lines`, without the numbers."""
+    return [line for _, line in numbered_lines(path, flag, form)]
 
+
+def numbered_lines(path: str, flag: str, form: str) -> list[tuple[int, str]]:
+    """The lines of a text file and their numbers, without empty lines and comments.
+
+    `form` describes a line in errors.
     Raises SpecError if the file cannot be read, is over 1 MiB, or is not UTF-8.
     """
     try:
@@ -52,16 +58,19 @@ def read_lines(path: str, flag: str, form: str) -> list[str]:
     if "\0" in text:
         bad(flag, path, "contains a NUL byte")
     lines = [line.lstrip().removesuffix("\r") for line in text.split("\n")]
-    return [line for line in lines if line and not line.startswith("#")]
+    return [
+        (number, line) for number, line in enumerate(lines, 1) if line and not line.startswith("#")
+    ]
 
 
 def parse_env_file(path: str, flag: str) -> tuple[str, ...]:
     """NAME=VALUE lines of a file, without quoting, as docker; a bare NAME takes the caller's value."""
     found = []
-    for line in read_lines(path, flag, "NAME=VALUE"):
+    for number, line in numbered_lines(path, flag, "NAME=VALUE"):
         name = line.partition("=")[0]
         if not name or any(character.isspace() for character in name):
-            bad(flag, path, f"'{name}' is not a variable's name")
+            # what it says may be a part of a password
+            bad(flag, path, f"line {number} does not begin with a variable's name", "NAME=VALUE")
         value = parse_env(line, flag)
         if value is not None:
             found.append(value)

@@ -195,19 +195,26 @@ def _words_of(command: str, flag: str) -> tuple[str, ...]:
     return words
 
 
-def _array(text: str) -> tuple[str, ...]:
-    """The words of a JSON array; what is none is a command for the shell, as `[ -e /run/up ]`."""
+def parse_words(text: str) -> tuple[str, ...] | None:
+    """The words of a JSON array; None for any other text."""
     from sysbox.base import codec
     from sysbox.base.errors import FormatError
 
-    shell = ("/bin/sh", "-c", text)
     try:
-        found = codec.loads(text, "a health check")
+        found = codec.loads(text, "a command")
     except (FormatError, ValueError):
-        return shell
+        return None
     if type(found) is not list or not all(type(one) is str for one in found):
-        return shell
+        return None
+    return tuple(found)
+
+
+def _array(text: str) -> tuple[str, ...]:
+    """The words of a JSON array; what is none is a command for the shell, as `[ -e /run/up ]`."""
+    found = parse_words(text)
+    if found is None:
+        return ("/bin/sh", "-c", text)
     kind, words = found[0] if found else "", found[1:]
     if kind == "CMD-SHELL":
         return ("/bin/sh", "-c", " ".join(words)) if words else ()
-    return tuple(words if kind == "CMD" else found)
+    return words if kind == "CMD" else found

@@ -57,7 +57,8 @@ def read(bus: Bus, unit: str) -> tuple[str, ...]:
 def _assigned(paths: Iterable[str]) -> list[str]:
     found: list[str] = []
     for path in paths:
-        text = read_file(path) if path else None
+        # an administrator's file may be a link
+        text = read_file(path, is_ours=False) if path else None
         for key, value in dropins.assignments(syntax.decode(text or b""), ("Service",)):
             if key not in allowlist.KEYS or key in allowlist.OF_THE_SERVICE:
                 continue

@@ -32,6 +32,7 @@ _WRITTEN = {
     "\t": "\\t", "\v": "\\v",
 }  # fmt: skip
 MAX_ERRORS = 50  # of one file that are of use to its author
+_SPECIFIERS = frozenset("aAbBCdDEfgGhHiIjJlLmMnNopPqsStTuUvVwWyY")  # of systemd.unit(5)
 _VALID = "as in [Section] or Key=value; a comment begins with # or ;"
 
 
@@ -225,6 +226,16 @@ def is_assignment(key: str, value: str) -> bool:
 def escape_specifiers(text: str) -> str:
     """A text in which systemd expands no specifier (systemd.unit(5), "%%")."""
     return text.replace("%", "%%")
+
+
+def unknown_specifier(text: str) -> str:
+    """The first "%" with a letter or digit that is no specifier of any systemd, "" where there is none."""
+    after = False
+    for char in text:
+        if after and char.isascii() and char.isalnum() and char not in _SPECIFIERS:
+            return f"%{char}"
+        after = char == "%" and not after
+    return ""
 
 
 def unescape_specifiers(text: str) -> str:

@@ -164,6 +164,22 @@ def test_a_socket_file_of_a_template(declare: Declare, sysbox: Sysbox, tmp_path:
     assert files == [f"/etc/systemd/system/{NAME}@{one}.socket" for one in ("1", "")]
 
 
+def test_a_socket_of_the_host_is_a_way_to_its_network(declare: Declare, sysbox: Sysbox) -> None:
+    """As docs/security.md says: whoever gets one needs no network of his own."""
+    script = (
+        "import socket,ctypes; ctypes.CDLL(None).connect(3, bytes(16), 16); s = socket.socket(fileno=3); "
+        's.setblocking(True); s.connect(("127.0.0.1", {port})); s.sendall(b"inside"); s.recv(1)'
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(TIMEOUT)
+        execute = script.format(port=server.getsockname()[1])
+        more = f"ListenStream=127.0.0.1:{PORT}\nNetwork=none\nStopSignal=KILL\nExec=python3 -c '{execute}'"
+        sysbox("unit", "install", declare.file(more), check=True)
+        systemctl("start", SERVICE)
+        with server.accept()[0] as connection:
+            assert connection.recv(64) == b"inside"
+
+
 def test_what_is_installed_is_removed_together(declare: Declare, sysbox: Sysbox) -> None:
     assert install(declare, sysbox, f"ListenStream={PORT}") == [SERVICE, SOCKET]
     assert systemctl("is-enabled", SOCKET, check=False) == "disabled"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,53 @@ def test_revert_takes_back_what_was_set_and_later_changes_act(declared: Declared
         assert denied() == {"10.0.0.0/8", "11.0.0.0/8"}
         # the directory is there again before the next change
         eventually(Path(f"/run/systemd/system.control/{service}.d").is_dir, "it is watched again")
+
+
+def test_a_drop_in_may_be_a_link(declared: Declared, tmp_path: Path) -> None:
+    directory = UNITS / f"{NAME}.service.d"
+    directory.mkdir()
+    try:
+        (tmp_path / "limits").write_text("[Service]\nTasksMax=37\n")
+        (directory / "1.conf").symlink_to(tmp_path / "limits")
+        (directory / "2.conf").symlink_to("/dev/null")
+        assert declared.start().limit("pids", "pids.max") == "37"
+        declared.remove()
+    finally:
+        shutil.rmtree(directory)
+
+
+def test_isolating_a_target_that_wants_it_leaves_it_alone(declared: Declared) -> None:
+    """`systemctl isolate` stops what the target does not want, as the unit between scope and service."""
+    one = declared.start()
+    target = UNITS / f"{NAME}.target"
+    # what else runs here is wanted as well
+    rest = [
+        unit
+        for unit in systemctl("list-units", "--plain", "--no-legend", "--state=active").split()
+        if unit.endswith((".service", ".socket", ".timer", ".path", ".target", ".mount"))
+        and not unit.startswith(("sysbox-stop-", "systemd-tmpfiles"))
+    ]
+    target.write_text(f"[Unit]\nAllowIsolate=yes\nWants={' '.join(rest)}\n")
+    try:
+        systemctl("daemon-reload")
+        pid = one.pid
+        systemctl("isolate", target.name)
+        assert (systemctl("is-active", NAME).strip(), one.pid) == ("active", pid)
+    finally:
+        systemctl("stop", target.name)
+        target.unlink()
+        systemctl("daemon-reload")
+
+
+def test_who_looks_for_a_stopped_one_is_told_its_service(
+    declared: Declared, sysbox: Sysbox
+) -> None:
+    declared.start()
+    sysbox("stop", f"systemd-{NAME}", check=True)
+    for verb in ("start", "restart"):
+        done = sysbox(verb, f"systemd-{NAME}")
+        assert done.returncode == 1
+        assert f"it is declared: `systemctl start {NAME}.service` makes it" in done.stderr
 
 
 def test_a_default_comes_back(declared: Declared) -> None:

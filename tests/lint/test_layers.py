@@ -15,8 +15,8 @@ ROWS = {
           units.scopeplan units.resolverplan units.serviceplan units.quadlet
           fs.mountoptions fs.notify fs.private fs.rootfs fs.sockets netns.topology
           netns.rules netns.rules_iptables netns.rules_nft netns.ways""",
-    5: """conf units.bus fs.labelled fs.mapped fs.policy_contexts container.clocks container.health
-          container.records container.locks container.systemd_mode container.systemd_plan
+    5: """conf units.bus units.declares fs.labelled fs.mapped fs.policy_contexts container.clocks
+          container.health container.records container.locks container.systemd_mode container.systemd_plan
           container.process_plan container.lease_files container.id_ranges container.levels""",
     6: "plan lifecycle.update_plan",
     7: """units units.cgroup fs fs.drivers netns image image.formats image.registry image.trust

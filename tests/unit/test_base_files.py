@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sysbox.base import files, tree
-from sysbox.base.errors import KernelError
+from sysbox.base.errors import FormatError, KernelError
 
 WRITE = "import sys; from sysbox.base.files import write_file; "
 
@@ -131,3 +131,12 @@ def test_a_file_that_another_user_has_laid_in_the_way(tmp_path: Path) -> None:
         kept.unlink()
         assert stat.S_IMODE(os.lstat(tmp_path / "a").st_mode) == 0o600
         assert not os.path.lexists(laid)
+
+
+def test_a_file_of_sysbox_is_no_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("file")
+    assert files.read_file(str(tmp_path / "link"), is_ours=False) is None
+    (tmp_path / "file").write_text("text")
+    assert files.read_file(str(tmp_path / "link"), is_ours=False) == b"text"
+    with pytest.raises(FormatError, match="symbolic link"):
+        files.read_file(str(tmp_path / "link"))

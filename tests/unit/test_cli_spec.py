@@ -124,6 +124,8 @@ def test_entrypoint() -> None:
     assert build("img").entrypoint is None
     assert build("--entrypoint", "", "img").entrypoint == ()
     assert build("--entrypoint", "/bin/a b", "img").entrypoint == ("/bin/a b",)
+    assert build("--entrypoint", '["sh", "-c"]', "img").entrypoint == ("sh", "-c")
+    assert build("--entrypoint", "[x]", "img").entrypoint == ("[x]",)
 
 
 def test_env_order(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sysbox.base.errors import FormatError
-from sysbox.cli.unit_check import checked
+from sysbox.cli.unit_check import checked, clashes
 from sysbox.lifecycle import unit_files
 
 
@@ -31,7 +31,7 @@ def said(path: Path, text: str) -> str:
         ("Volume=/a:/b:rw,nope", "3: Volume=: --volume /a:/b:rw,nope: "),
         ("Network=a/b", "3: Network=: --network a/b: "),
         ("HealthCmd=x\nHealthInterval=soon", "4: HealthInterval=: --health-interval soon: "),
-        ("ContainerName=web%i/x", "3: ContainerName=: --name web1/x: "),
+        ("ContainerName=web%i/x", "3: ContainerName=: --name web/x: "),
         ("Sysctl=a=1 b", "3: Sysctl=: --sysctl b: "),
         ("PodmanArgs=--no-such-flag", "3: PodmanArgs=: `sysbox run` has no flag --no-such-flag"),
     ],
@@ -85,7 +85,7 @@ def test_good_ones_of_other_kinds(tmp_path: Path) -> None:
     for name, text in {
         "a.network": "[Network]\nSubnet=10.88.0.0/24\nGateway=10.88.0.9\nIPv6=yes\nLabel=a=b",
         "b.volume": "[Volume]\nType=tmpfs\nDevice=tmpfs\nOptions=size=1m",
-        "c.image": "[Image]\nImage=quay.io/a/b:%i",
+        "c.image": "[Image]\nImage=quay.io/a/b:%m",
         "d.build": "[Build]\nImageTag=x\nSetWorkingDirectory=unit\nFile=./Containerfile",
         "e.pod": "[Pod]\nNetwork=a.network\nPublishPort=80:80",
     }.items():
@@ -94,3 +94,55 @@ def test_good_ones_of_other_kinds(tmp_path: Path) -> None:
     assert [checked(one).unit for one in made] == [
         "a-network.service", "b-volume.service", "c-image.service", "d-build.service", "e-pod.service",
     ]  # fmt: skip
+
+
+def test_what_two_declarations_or_a_package_have_too(tmp_path: Path) -> None:
+    texts = {
+        "a": "ContainerName=same",
+        "b": "ContainerName=same",
+        "c": "PodmanArgs=--name=same",
+        "d@": "ContainerName=same-%i",
+        "e@": "ContainerName=same-%i",
+        "systemd-journald": "",
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.container").write_text(f"[Container]\nImage=x\n{text}\n")
+    lines = list(clashes(unit_files.made([str(tmp_path)])))
+    called = "its container is called same, as that of"
+    assert [line for line in lines if "called" in line] == [
+        f"{tmp_path}/{name}.container: {called} {tmp_path}/a.container: one of them can run at a time"
+        for name in ("b", "c")
+    ]
+    (replaced,) = [line for line in lines if "called" not in line]
+    assert replaced.startswith(f"{tmp_path}/systemd-journald.container: /")
+    assert "/systemd-journald.service is there too, and one of the two counts: Ser" in replaced
+
+
+def test_a_watchdog_that_nobody_feeds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "web.container"
+    for notify, said in (("no", True), ("healthy\nHealthCmd=true", True), ("yes", False)):
+        path.write_text(f"[Container]\nImage=x\nNotify={notify}\n[Service]\nWatchdogSec=30\n")
+        checked(unit_files.made([str(path)])[0])
+        assert ("Notify=yes lets it say WATCHDOG=1" in capfd.readouterr().err) == said
+
+
+@pytest.mark.parametrize(
+    "name", ["a:b", "a@b@c", r"foo\x2dbar", "a" * 230], ids="colon at escaped long".split()
+)
+def test_a_service_whose_name_is_none_of_a_container(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.container"
+    path.write_text("[Container]\nImage=x\n")
+    with pytest.raises(FormatError, match=r"--name systemd-(a|foo)"):
+        checked(unit_files.made([str(path)])[0])
+
+
+def test_flags_of_podman_have_a_hint(tmp_path: Path) -> None:
+    path = tmp_path / "web.container"
+    path.write_text("[Container]\nImage=x\nPodmanArgs=--tz=local\n")
+    with pytest.raises(FormatError) as error:
+        checked(unit_files.made([str(path)])[0])
+    assert error.value.hint == "write Timezone="
+    path.write_text("[Container]\nImage=x\nPodmanArgs=--replace --cgroups=split --init\n")
+    (service,) = unit_files.made([str(path)])
+    assert "--init" in checked(service).words
+    assert not {"--replace", "--cgroups=split"} & {*service.words}

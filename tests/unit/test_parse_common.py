@@ -176,6 +176,15 @@ def test_env_file_refused(data: bytes, tmp_path: Path) -> None:
         parse_env_file(str(path), FLAG)
 
 
+def test_an_error_says_nothing_of_what_an_env_file_has(tmp_path: Path) -> None:
+    """It goes to the journal, where a line may be a part of a password."""
+    path = tmp_path / "env"
+    path.write_text("A=1\n# c\nmore of the pass phrase\n")
+    with pytest.raises(SpecError, match="line 3 does not begin with a variable's name") as caught:
+        parse_env_file(str(path), FLAG)
+    assert "phrase" not in caught.value.message
+
+
 def test_env_file_is_a_directory(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="Is a directory") as caught:
         parse_env_file(str(tmp_path), FLAG)

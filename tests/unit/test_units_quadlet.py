@@ -558,3 +558,32 @@ def test_sockets_that_are_wrong(tmp_path: Path, lines: str, said: str) -> None:
     found = services(tmp_path)
     assert list(found) == ["x.service"]
     assert found["x.service"].error.startswith(f"{tmp_path}/x.container{said}")
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("Environment=URL=postgres://u:p%40s@db", "%4"), ("Exec=date +%Q", "%Q"),
+        ("Environment=A=%%40 B=%%%%2 C=%i%%z D=100%", ""), ("Exec=curl -w %{http_code} -o %n", ""),
+    ],
+    ids="digit letter doubled others".split(),
+)  # fmt: skip
+def test_what_is_no_specifier(tmp_path: Path, line: str, wrong: str) -> None:
+    """systemd refuses a unit with a letter or a digit behind % that stands for nothing."""
+    write(tmp_path, web__container=f"[Container]\nImage=x\n{line}\n")
+    error = services(tmp_path)["web.service"].error
+    place = f"{tmp_path}/web.container:3: {line.partition('=')[0]}="
+    assert error == (
+        f"{place}: {wrong} is not a specifier: systemd refuses the unit: %% is a % itself"
+        if wrong
+        else ""
+    )
+
+
+def test_an_environment_file_that_may_be_missing(tmp_path: Path) -> None:
+    write(tmp_path, web__container="[Container]\nImage=x\nEnvironmentFile=-/etc/web.env\n")
+    error = services(tmp_path)["web.service"].error
+    assert error.startswith(
+        f"{tmp_path}/web.container:3: EnvironmentFile=: '-/etc/web.env': that it may"
+    )
+    assert error.endswith("EnvironmentFile= of [Service], with EnvironmentHost=yes here")

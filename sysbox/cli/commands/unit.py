@@ -5,7 +5,7 @@ from __future__ import annotations
 from sysbox.cli import unit_errors, unit_verify
 from sysbox.cli.each import FAILED_ONE, each
 from sysbox.cli.output import emit, line, note, one_line, print_list, report
-from sysbox.cli.unit_check import checked
+from sysbox.cli.unit_check import checked, clashes
 from sysbox.lifecycle import unit, unit_files
 from sysbox.lifecycle.unit_makers import Makers
 from sysbox.units.quadlet import cycles, units
@@ -63,6 +63,8 @@ def _check(values: Values) -> int:
                 if unit.is_outdated(service):
                     note(f"{path}: {service.unit} was installed of it as it was: install it again")
             _note_maker(service, chosen, makers)
+        for text in clashes(services) if not chosen.of_users else ():
+            note(one_line(text))
         if _note_ignored(services):
             status = FAILED_ONE
     if not count:

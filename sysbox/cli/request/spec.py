@@ -140,6 +140,11 @@ def _image(name: str) -> str:
 def _entrypoint(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
+    if text.startswith("["):  # podman's form
+        from sysbox.parse.service import parse_words
+
+        if words := parse_words(text):
+            return words
     return (text,) if text else ()
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _IMAGES = (".image", ".build")
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
 _READ_ONLY_TMPFS = ("/run", "/tmp", "/var/tmp")
+# of podman's flags: each start makes the container anew, in a scope of its own
+_AS_IT_IS = ("--replace", "--replace=true", "--cgroups=split", "--cgroups=enabled")
 # what the containers of a pod have in common
 _OF_POD = (
     "DNS", "DNSOption", "DNSSearch", "GIDMap", "HostName", "IP", "IP6", "Network", "NetworkAlias",
@@ -29,7 +31,7 @@ def convert(made: Conversion) -> None:
     made.words += section.flags()
     for step in _STEPS:
         step(made)
-    made.words += section.words("PodmanArgs")
+    made.words += [one for one in section.words("PodmanArgs") if one not in _AS_IT_IS]
     made.image = _image(made)
     made.words += [made.image, *section.words("Exec")]
 
@@ -76,6 +78,12 @@ def _devices(made: Conversion) -> None:
 def _environment(made: Conversion) -> None:
     section = made.section
     for word in section.words("EnvironmentFile"):
+        if word.startswith("-"):
+            raise section.wrong(
+                "EnvironmentFile",
+                f"{word!r}: that it may be missing is for systemd to know",
+                "EnvironmentFile= of [Service], with EnvironmentHost=yes here",
+            )
         path = word if word.startswith(("/", "%")) else f"./{word.removeprefix('./')}"
         made.words.append(f"--env-file={made.path(path)}")
     if section.is_true("HttpProxy"):

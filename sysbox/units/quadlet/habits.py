@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.base.suggest import suggest
+from sysbox.base.suggest import did_you_mean, suggest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,23 @@ _MEANT = {
     "seccomp": "SeccompProfile=", "systemcallfilter": "SeccompProfile=",
     "landlock": "PodmanArgs=--security-opt=landlock=on",
 }  # fmt: skip
+
+# a flag of podman's, in PodmanArgs= -> what to write
+_FLAGS = {
+    "--arch": "--platform=linux/ARCH", "--authfile": "AuthFile= of an .image file",
+    "--creds": "Creds= of an .image file", "--gpus": "AddDevice= of each device",
+    "--http-proxy": "HttpProxy=",
+    "--log-level": "nothing: `journalctl -u` has what there is", "--os": "--platform=OS/ARCH",
+    "--read-only-tmpfs": "ReadOnlyTmpfs=", "--requires": "Requires= and After= of [Unit]",
+    "--timeout": "RuntimeMaxSec= of [Service]", "--tls-verify": "TLSVerify= of an .image file",
+    "--tz": "Timezone=", "--unsetenv": "Environment= of the name with an empty value",
+    "--volumes-from": "Volume= of the same .volume files",
+}  # fmt: skip
+
+
+def flag_hint(flag: str, known: Iterable[str]) -> str:
+    """What to write in place of a flag in PodmanArgs= that sysbox does not have; `known` are those it has."""
+    return f"write {_FLAGS[flag]}" if flag in _FLAGS else did_you_mean(flag, known)
 
 
 def hint(key: str, known: Iterable[str], section: str) -> str:

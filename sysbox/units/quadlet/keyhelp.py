@@ -18,7 +18,9 @@ _CONTAINER = {
     "AppArmor": "As `--security-opt apparmor=`: `unconfined`, or the name of a loaded profile.",
     "AutoUpdate": "`registry` or `local`: where sysbox-auto-update(1) looks for a newer image.",
     "CgroupsMode": "`split` or `enabled`, which are what holds: the container has a scope of its own.",
-    "EnvironmentFile": "As `--env-file`. A relative path is relative to this file.",
+    "EnvironmentFile": (
+        "As `--env-file`. A relative path is relative to this file. There is no `-` before a path."
+    ),
     "Exec": "The command, instead of the image's.",
     "Group": "The group of the command; it needs User=.",
     "IdleFreeze": "Freeze the container once it had no connection for so many seconds. It needs ProxyPort=.",

@@ -57,6 +57,11 @@ class Section:
             raise FormatError(f"{where}[{self.name}] has no key {one.key}", hint=hint)
         if key.refused:
             raise FormatError(f"{where}{one.key}= is not supported: {key.refused}")
+        if "%" in one.value and (wrong := syntax.unknown_specifier(one.value)):
+            raise FormatError(
+                f"{where}{one.key}=: {wrong} is not a specifier: systemd refuses the unit",
+                hint="%% is a % itself",
+            )
         if not one.value and key.name not in _MAY_BE_EMPTY:
             self._found.pop(one.key, None)
         else:
