@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import errno
 import posix
 import select
 import sys
@@ -45,16 +46,18 @@ def bind_below(socket: int, directory: int, name: str) -> None:
         posix.close(directory)
 
 
-def is_bound(path: str) -> bool:
-    """Whether the process lives that has bound a datagram socket to `path`."""
+def unheard(path: str) -> int:
+    """Why nobody hears a datagram sent to `path`: an errno, ECONNREFUSED where the process that has bound a
+    socket to it has ended; 0 where one lives.
+    """
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
         socket.connect(path)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno or errno.EIO
     finally:
         socket.close()
-    return True
+    return 0
 
 
 def send(address: str, data: bytes, *, wait: bool) -> None:

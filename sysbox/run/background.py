@@ -122,5 +122,5 @@ def forget_reports(known: Callable[[str], bool]) -> None:
         return
     for name in left:
         path = reports.path_of(name)
-        if not known(name) or not unix.is_bound(path):
+        if not known(name) or unix.unheard(path):
             unlink(path)

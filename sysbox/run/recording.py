@@ -97,7 +97,7 @@ def _recorded_now(own: str) -> Iterator[tuple[Record, Any]]:
     except OSError:
         return  # ignoring: no container has ever run
     for one in ids:
-        if one != own and _hears(f"{RUN_CONTAINERS}/{one}/{_SOCKET}") is None:
+        if one != own and not unix.unheard(f"{RUN_CONTAINERS}/{one}/{_SOCKET}"):
             try:
                 found = store.load(one)
                 yield found, _place_at_start(found)
@@ -192,19 +192,7 @@ def join(record: Record) -> Callable[[int, int], None]:
 
 def is_gone(record: Record) -> bool:
     """Whether the recorder has ended; for who sees the container end. `unrecorded` of src/monitor.c."""
-    return _hears(_socket_of(record)) == errno.ECONNREFUSED
-
-
-def _hears(path: str) -> int | None:
-    """None where a recorder has the socket, or is about to; else why not: ECONNREFUSED where it has ended."""
-    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
-    try:
-        socket.connect(path)
-    except OSError as error:
-        return error.errno
-    finally:
-        socket.close()
-    return None
+    return unix.unheard(_socket_of(record)) == errno.ECONNREFUSED
 
 
 def finish(record: Record, final: Final, *, lacking: bool) -> Final:

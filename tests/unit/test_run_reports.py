@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import posix
@@ -88,12 +89,12 @@ def test_what_is_said_after_the_end(
 
 def test_whether_a_client_lives(client: socket.socket) -> None:
     path = reports.path_of(ID)
-    assert unix.is_bound(path)
+    assert unix.unheard(path) == 0
     client.close()
     assert Path(path).exists()
-    assert not unix.is_bound(path)
+    assert unix.unheard(path) == errno.ECONNREFUSED
     os.unlink(path)
-    assert not unix.is_bound(path)
+    assert unix.unheard(path) == errno.ENOENT
 
 
 @pytest.mark.parametrize(
