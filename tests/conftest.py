@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-LONG = 20  # seconds: a file that takes longer is named after a run on several hosts
+LONG = 20  # seconds: a file that takes as long is named after a run on several hosts
 
 # `python -m pytest` puts the checkout on the path, where the C extension is not: test what is installed
 _CHECKOUT = str(Path(__file__).parent.parent)
@@ -37,10 +37,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name each failed test on a line of its own, for tools/test.py; how long files took that are shared."""
-    if terminalreporter.config.getoption("dist", "no") == "loadfile":
+    """Name each failed test on a line of its own, for tools/test.py; how long files took that are shared.
+
+    Of files that run in a guest (tools/vm/lane.py asks for durations) all are named.
+    """
+    shared = terminalreporter.config.getoption("dist", "no") == "loadfile"
+    if shared or terminalreporter.config.getoption("durations"):
         for file, seconds in times(terminalreporter).items():
-            if seconds >= LONG:
+            if seconds >= (LONG if shared else 0):
                 terminalreporter.write_line(f"{seconds:4.0f} {file}")
     reports = (*terminalreporter.getreports("failed"), *terminalreporter.getreports("error"))
     for name in dict.fromkeys(report.nodeid for report in reports):

@@ -160,3 +160,21 @@ def test_each_file_runs_once() -> None:
         "test_limits.py",
     }
     assert [flavour for flavour, _ in groups].count("enforcing") == 1
+
+
+def test_what_has_been_measured_is_there() -> None:
+    run = {(flavour, file) for flavour, group in lane.jobs(4) for file in group}
+    assert set(lane.seconds()) <= run
+
+
+def test_groups_are_balanced_and_the_longest_first() -> None:
+    groups = [group for flavour, group in lane.jobs(4) if flavour == "permissive"]
+    known = lane.seconds()
+    seconds = [
+        [known.get(("permissive", file)) or lane.size(file) * lane.LINE for file in group]
+        for group in groups
+    ]
+    lengths = [sum(group) for group in seconds]
+    assert len(lengths) == 4
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] - lengths[-1] <= max(max(group) for group in seconds)

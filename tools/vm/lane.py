@@ -33,7 +33,8 @@ RUN = Path(__file__).resolve().with_name("run.py")
 TIED = ("setpriv", "--pdeathsig", "TERM")  # ends with this process
 GUEST = 3 * GIB  # memory that a guest may take
 MOST = 4  # guests at a time
-GROUPS = 2  # groups per guest: more would balance better, but each starts a pytest, which is slow
+LINE = 1.0  # seconds for a line of a test that has not been measured
+MORE = 1  # more groups than guests: still more would balance better, but each starts a pytest, which is slow
 NOTHING_RAN = 5  # pytest's status if all tests of the files are for another kind of host
 NO_GUEST = 125
 
@@ -76,7 +77,7 @@ def main() -> int:
     exit_on_signals()
     started = time.monotonic()
     running, failed, most = dict[int, Job](), dict[str, int](), guests()
-    waiting = jobs(GROUPS * most)
+    waiting = jobs(most + MORE)
     try:
         while waiting or running:
             while waiting and len(running) < most:
@@ -100,22 +101,31 @@ def main() -> int:
 
 
 def jobs(groups: int) -> list[tuple[str, list[Path]]]:
-    """(flavour, files) per group; those that boot a guest, or may have to, are the first."""
+    """(flavour, files) per group, the longest first, so that the guests end at about the same time."""
     found: dict[str, list[Path]] = {name: [] for name in ("", "permissive", *OWN)}
     for file in (file for lane in LANES for file in ROOT.glob(f"tests/{lane}/test_*.py")):
         found[flavour(file)].append(file)
         if "mark.also_enforcing(" in file.read_text(encoding="utf-8"):
             found["enforcing"].append(file)
-    sizes = dict.fromkeys(range(groups), 0)
-    grouped: dict[int, list[Path]] = {group: [] for group in sizes}
-    for file in sorted(found["permissive"], key=size, reverse=True):
-        smallest = min(sizes, key=sizes.__getitem__)
-        sizes[smallest] += size(file)
-        grouped[smallest].append(file)
-    largest_first = sorted(sizes, key=sizes.__getitem__, reverse=True)
-    permissive = [("permissive", grouped[group]) for group in largest_first if grouped[group]]
-    own = [(name, found[name]) for name in OWN if found[name]]
-    return [(REBOOT, sorted(ROOT.glob("tests/reboot/test_*.py"))), *own, *permissive]
+    known = seconds()
+
+    def length(flavour: str, files: list[Path]) -> float:
+        return sum(known.get((flavour, file)) or size(file) * LINE for file in files)
+
+    permissive: list[list[Path]] = [[] for _ in range(groups)]
+    for file in sorted(found["permissive"], key=lambda file: -length("permissive", [file])):
+        min(permissive, key=lambda files: length("permissive", files)).append(file)
+    made = [(REBOOT, sorted(ROOT.glob("tests/reboot/test_*.py")))]
+    made += [(name, found[name]) for name in OWN]
+    made += [("permissive", files) for files in permissive]
+    return sorted((job for job in made if job[1]), key=lambda job: -length(*job))
+
+
+def seconds() -> dict[tuple[str, Path], float]:
+    """(flavour, file) -> how long its tests take in a guest, as tests/vm/seconds.txt says."""
+    lines = (ROOT / "tests/vm/seconds.txt").read_text(encoding="ascii").splitlines()
+    words = (line.split() for line in lines)
+    return {(flavour, ROOT / file): float(number) for number, flavour, file in words}
 
 
 def size(file: Path) -> int:
