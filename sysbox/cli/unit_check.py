@@ -39,6 +39,7 @@ _HINDERING = frozenset(
 )
 
 
+_MEMORY = 32 << 20  # bytes: what a start takes at most
 # Restart= of systemd.service(5): systemd only logs another word, and restarts nothing
 _RESTARTS = (
     "",
@@ -88,6 +89,16 @@ def _feeds(service: Service) -> bool:
     )
 
 
+def _is_too_little(memory: str) -> bool:
+    """Whether the service, which has the limits of its container too, is short of memory with this one."""
+    from sysbox.parse.common import parse_size
+
+    try:
+        return parse_size(memory, "") < _MEMORY
+    except SysboxError:
+        return False  # a share of the whole, or it is said to be wrong
+
+
 def _note_limits(service: Service) -> None:
     """Say which resource settings the container will not have: systemd only logs a wrong one."""
     from sysbox.host import probe
@@ -96,6 +107,9 @@ def _note_limits(service: Service) -> None:
     for key, value in service.service_keys:
         if not is_resource(key) or not value or "%" in value:
             continue
+        if key in ("MemoryMax", "MemoryLimit") and _is_too_little(value):
+            what = "the command that starts the container may need more, and be killed for it"
+            emit(f"sysbox: {service.source.path}: {key}={value}: {what}\n", 2)
         try:
             allowlist.parse_property(f"{key}={value}", probe())
         except SysboxError as error:

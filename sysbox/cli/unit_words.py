@@ -16,6 +16,7 @@ from sysbox.image.registry import platform
 from sysbox.lifecycle import network, network_drivers
 from sysbox.netns import networks
 from sysbox.parse.time import parse_duration
+from sysbox.security import idmap
 from sysbox.units.quadlet import habits
 from sysbox.units.quadlet.keys import SECTIONS
 
@@ -82,7 +83,9 @@ def _argument(service: Service, flag: str) -> str:
 
 def _run(service: Service, values: Values) -> None:
     _check_image(service, values)
-    unit_protection.check(values.security_opt, spec.build(values, detach=True).security)
+    made = spec.build(values, detach=True)
+    unit_protection.check(values.security_opt, made.security)
+    idmap.decide(made)  # as far as it is known now: not with the namespaces that it will join
 
 
 def _pod(_service: Service, values: Values) -> None:

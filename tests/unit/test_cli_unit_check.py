@@ -33,6 +33,7 @@ def said(path: Path, text: str) -> str:
         ("HealthCmd=x\nHealthInterval=soon", "4: HealthInterval=: --health-interval soon: "),
         ("ContainerName=web%i/x", "3: ContainerName=: --name web/x: "),
         ("Sysctl=a=1 b", "3: Sysctl=: --sysctl b: "),
+        ("UserNS=keep-id\nNetwork=host", "3: UserNS=: --userns keep-id and --network host exclude"),
         ("PodmanArgs=--no-such-flag", "3: PodmanArgs=: `sysbox run` has no flag --no-such-flag"),
     ],
     ids=lambda one: one.partition("=")[0] if one[0].isupper() else "",
@@ -146,3 +147,17 @@ def test_flags_of_podman_have_a_hint(tmp_path: Path) -> None:
     (service,) = unit_files.made([str(path)])
     assert "--init" in checked(service).words
     assert not {"--replace", "--cgroups=split"} & {*service.words}
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [("8M", True), ("20000000", True), ("32M", False), ("1G", False), ("10%", False), ("infinity", False)],
+    ids="small bytes enough large share none".split(),
+)  # fmt: skip
+def test_memory_that_does_not_suffice_for_a_start(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], limit: str, said: bool
+) -> None:
+    path = tmp_path / "web.container"
+    path.write_text(f"[Container]\nImage=x\n[Service]\nMemoryMax={limit}\n")
+    checked(unit_files.made([str(path)])[0])
+    assert (f"MemoryMax={limit}: the command that starts" in capfd.readouterr().err) == said
