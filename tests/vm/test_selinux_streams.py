@@ -97,6 +97,25 @@ def test_sockets(image: str) -> None:
 ASK = ("sh", "-c", "while ! read -r -t 1 word; do echo ready; done; echo got $word; exit 3")
 
 
+def where_they_are() -> str:
+    """What each process that takes part waits for: in the kernel, and at which descriptors."""
+    columns = "pid,ppid,pgid,sid,tpgid,stat,tty,wchan:20,args"
+    listed = ["ps", "-eo", columns]
+    shown = subprocess.run(listed, capture_output=True, text=True, check=True).stdout
+    for line in shown.splitlines()[1:]:
+        if "sysbox" not in line and ASK[-1] not in line:
+            continue
+        place = Path("/proc", line.split()[0])
+        try:
+            links = " ".join(f"{fd.name}={fd.readlink()}" for fd in (place / "fd").iterdir())
+            shown += (
+                f"{line}\n{(place / 'syscall').read_text()}{(place / 'stack').read_text()}{links}\n"
+            )
+        except OSError as error:
+            shown += f"{error}\n"
+    return shown
+
+
 def on_a_terminal(*words: str) -> int:
     """`sysbox WORDS...` on a terminal, which answers what ASK asks; its exit status."""
     pid, master = pty.fork()
@@ -105,12 +124,10 @@ def on_a_terminal(*words: str) -> int:
     seen, deadline, answer = b"", time.monotonic() + PATIENCE, b"hello\r"
     while True:
         if time.monotonic() > deadline:
-            shown = subprocess.run(
-                ["ps", "-eo", "pid,stat,wchan:20,args"], capture_output=True, text=True, check=True
-            )
+            doing = where_they_are()
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            pytest.fail(f"{words} has said {seen!r} in {PATIENCE:g} s\n{shown.stdout}")
+            pytest.fail(f"{words} has said {seen!r} in {PATIENCE:g} s\n{doing}")
         if not select.select([master], [], [], 0.5)[0]:
             continue
         try:
