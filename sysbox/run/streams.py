@@ -118,8 +118,13 @@ def take_streams(
     for target, fd in enumerate(stdio):
         posix.dup2(null if fd < 0 else fd, target, inheritable=True)
     for target, fd in enumerate(stdio):
-        if tty or fd in owned or is_pipe(target):
-            posix.fchown(target, uid, -1)
+        try:
+            if tty or fd in owned or is_pipe(target):
+                posix.fchown(target, uid, -1)
+        except PermissionError:
+            if tty or fd in owned:
+                raise
+            # ignoring: a container with other ids, which shares the caller's pipe, has been given it since
 
 
 def pass_sockets(fds: tuple[int, ...], channel: Channel) -> tuple[int, ...]:
