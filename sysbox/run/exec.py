@@ -246,7 +246,7 @@ def _entering(
         stdio=(wired.child[0], wired.child[1], wired.child[2]),
         owned=tuple(wired.owned),
         size=_terminal_size() if plan.tty else b"",
-        seccomp=seccomp.filter_for(security, plan.capabilities.bounding),
+        seccomp=seccomp.filter_for(security, plan.capabilities.bounding, apparmor=plan.apparmor),
         uids=record.uids,
         gids=record.gids,
         outlives=spec.detach or (plan.tty and spec.interactive and spec.keys != b""),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from sysbox.container.process_plan import ProcessPlan
     from sysbox.container.store import Record
     from sysbox.host import HostFacts
     from sysbox.netns.attachment import Attachment
@@ -107,7 +108,7 @@ def bring_up(
         if plan is None:
             record = with_labels(with_ids_of_its_own(record))
             plan = plan_of(record, facts, service)
-        filtered = seccomp.filter_for(record.spec.security, plan.process.capabilities.bounding)
+        filtered = _filter(record, plan.process)
         private = before_fork(record, plan)
     runtime = _claim(record, plan)
     with Undo() as undo:
@@ -126,6 +127,11 @@ def bring_up(
                 bus.watch("JobNew")  # for run/stop_requests.py
             logged = streams.log is not None
             return _set_going(bus, record, plan, parked, runtime, meanwhile, logged=logged)
+
+
+def _filter(record: Record, planned: ProcessPlan) -> seccomp.Filter | None:
+    bounding = planned.capabilities.bounding
+    return seccomp.filter_for(record.spec.security, bounding, apparmor=planned.apparmor)
 
 
 def _ensure_pod(record: Record) -> None:

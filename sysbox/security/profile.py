@@ -184,6 +184,12 @@ _BY_CAPABILITY = (
     (("SYS_TTY_CONFIG",), "vhangup"),
 )
 
+# what makes and changes mounts by descriptors, about which AppArmor is not asked, but for move_mount(2) since
+# Linux 6.8
+_MOUNTS_BY_DESCRIPTOR = """
+    fsconfig fsmount fsopen fspick mount_setattr move_mount open_tree open_tree_attr
+"""
+
 _BY_ARCHITECTURE = (
     (("amd64",), "arch_prctl modify_ldt uretprobe"),
     (("386",), "modify_ldt"),
@@ -241,6 +247,16 @@ def default() -> Profile:
         rules=(*rules, *_clone_rules()),
         guards=GUARDS,
     )
+
+
+def without_mounts() -> Profile:
+    """The default profile for a container whose AppArmor profile denies mounts.
+
+    That profile's rules are about paths: below a mount that has none, a detached one, or at another path,
+    /proc/sysrq-trigger and /proc/kcore would be files like any other.
+    """
+    refused = tuple(Guard(name=name) for name in _MOUNTS_BY_DESCRIPTOR.split())
+    return default().replace(guards=(*GUARDS, *refused))
 
 
 def _refusal(names: str) -> Rule:

@@ -14,6 +14,7 @@ from sysbox.base.errors import FormatError, KernelError, SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.linux import capability
 from sysbox.security import filter_cache
+from sysbox.security.apparmor import DEFAULT as MOUNTS_NOTHING
 from sysbox.spec import Security
 
 TYPE_CHECKING = False
@@ -58,22 +59,25 @@ class Filter(Frozen):
     recorder: bytes = b""  # a filter before this one, which asks about all that this one allows
 
 
-def filter_for(security: Security, cap_mask: int, machine: str = "") -> Filter | None:
+def filter_for(
+    security: Security, cap_mask: int, machine: str = "", *, apparmor: str = ""
+) -> Filter | None:
     """The filter of a container; None is unconfined.
 
-    `cap_mask` is the container's capabilities, `machine` that of uname(2). A privileged container is
-    unconfined unless it has a profile of its own, as in docker. Raises SpecError or FormatError for a profile
-    that cannot be read or is malformed, Unsupported where it cannot be compiled, KernelError.
+    `cap_mask` is the container's capabilities, `machine` that of uname(2), `apparmor` its AppArmor profile:
+    what that denies and the kernel does not ask it about, the default filter refuses. A privileged container
+    is unconfined unless it has a profile of its own, as in docker. Raises SpecError or FormatError for a
+    profile that cannot be read or is malformed, Unsupported where it cannot be compiled, KernelError.
     """
     machine = machine or posix.uname().machine
     choice = profile_of(security)
     if choice == "unconfined":
         return None
     if security.recorded:
-        program = b"" if security.privileged else _default(cap_mask, machine)
+        program = b"" if security.privileged else _default(cap_mask, machine, apparmor)
         return Filter(program=program, recorder=_recorder(machine))
     if choice == "default":
-        return Filter(program=_default(cap_mask, machine))
+        return Filter(program=_default(cap_mask, machine, apparmor))
     return _custom(choice, cap_mask, machine)
 
 
@@ -104,14 +108,18 @@ def unknown_calls(security: Security) -> str:
     return f"seccomp profile {choice}: {said.decode()}" if said else ""
 
 
-def _default(cap_mask: int, machine: str) -> bytes:
+def _default(cap_mask: int, machine: str, apparmor: str) -> bytes:
     gated = cap_mask & capability.mask(GATES)
-    name = f"default-{VERSION}-{gated:x}-{machine}-{_library(machine)}.bpf"
+    # without the capability the profile refuses these calls anyway
+    narrowed = apparmor == MOUNTS_NOTHING and bool(gated & capability.mask(("SYS_ADMIN",)))
+    kind = "default-without-mounts" if narrowed else "default"
+    name = f"{kind}-{VERSION}-{gated:x}-{machine}-{_library(machine)}.bpf"
     program = filter_cache.load(name)
     if not program:
         from sysbox.security import bpf, profile
 
-        program = bpf.compile_profile(profile.default(), cap_mask, machine)
+        chosen = profile.without_mounts() if narrowed else profile.default()
+        program = bpf.compile_profile(chosen, cap_mask, machine)
         filter_cache.store(name, program)
     return program
 

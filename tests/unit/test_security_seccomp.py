@@ -26,6 +26,7 @@ from sysbox.security import (
     profile_json,
     seccomp,
 )
+from sysbox.security.apparmor import DEFAULT, SYSTEMD
 from sysbox.spec import Security
 
 HELD = (1 << 41) - 1
@@ -90,6 +91,8 @@ EPERM_NUMBERS = {
     "userfaultfd": 323, "open_by_handle_at": 304, "iopl": 172, "settimeofday": 164, "pivot_root": 155,
     "swapon": 167, "acct": 163, "move_mount": 429, "kcmp": 312, "pidfd_getfd": 438, "mbind": 237,
 }  # fmt: skip
+# open_tree, move_mount, fsopen, fsconfig, fsmount, fspick, mount_setattr
+BY_DESCRIPTOR = (428, 429, 430, 431, 432, 433, 442)
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -264,6 +267,34 @@ def test_a_wide_filter_is_not_that_of_a_narrow_container(cache: Path) -> None:
         assert run(found[1] or b"", EPERM_NUMBERS["mount"]) == refused(errno.EPERM)
         assert found[2] == found[1]
     assert len(list(cache.iterdir())) == 2
+
+
+def test_what_apparmor_denies_by_path_is_not_had_by_descriptor(cache: Path) -> None:
+    """Mounts without a path, or with another one. The profile of a container that mounts leaves them."""
+
+    def program(mask: int, apparmor: str) -> bytes:
+        found = seccomp.filter_for(Security(), mask, "x86_64", apparmor=apparmor)
+        assert found
+        return found.program
+
+    narrow = capabilities.resolve(Security(), HELD)
+    for _ in range(2):  # compiled, then cached
+        open_, closed = program(HELD, SYSTEMD), program(HELD, DEFAULT)
+        for number in BY_DESCRIPTOR:
+            for arch in (X86_64, X86):
+                assert run(closed, number, arch=arch) == refused(errno.EPERM)
+                assert run(open_, number, arch=arch) == ALLOW
+        # about these AppArmor is asked
+        assert (
+            run(closed, EPERM_NUMBERS["mount"]) == run(closed, EPERM_NUMBERS["pivot_root"]) == ALLOW
+        )
+        assert program(HELD, "") == open_
+        # who may not mount at all shares the filter with hosts without AppArmor
+        assert program(narrow, DEFAULT) == program(narrow, "")
+    assert len(list(cache.iterdir())) == 3
+    record = seccomp.filter_for(Security(seccomp="record:/x"), HELD, "x86_64", apparmor=DEFAULT)
+    assert record
+    assert record.program == closed
 
 
 @pytest.mark.parametrize(
