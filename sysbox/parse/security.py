@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.base.suggest import suggest
+from sysbox.base.suggest import nearest, suggest
 from sysbox.parse.common import NAME, bad, is_digits
 from sysbox.parse.seccomp import parse_profile
 from sysbox.spec import Security, Ulimit
@@ -81,6 +81,7 @@ _LABEL_PARTS = {
 }
 # proc(5), "Mount options"
 _HIDEPID = ("0", "1", "2", "4", "off", "noaccess", "invisible", "ptraceable")
+_ON, _OFF = ("1", "t", "true"), ("0", "f", "false")
 _LONGEST_PROFILE = 1024  # characters: what is written to the kernel fits into a page
 _OWN = ("/", "/dev", "/proc", "/sys", "/sys/fs")  # what a start needs itself
 
@@ -93,9 +94,7 @@ def parse_security_opts(texts: Iterable[str], flag: str) -> Security:
         if not equals:
             key, _, value = text.partition(":")
         if key == "no-new-privileges":
-            if value not in ("", "true", "false"):
-                bad(flag, text, "not true or false")
-            security = security.replace(no_new_privileges=value != "false")
+            security = security.replace(no_new_privileges=_is_on(value, flag, text))
         elif key == "seccomp" and value:
             security = security.replace(seccomp=parse_profile(value, flag, text))
         elif key == "label" and value:
@@ -120,8 +119,22 @@ def parse_security_opts(texts: Iterable[str], flag: str) -> Security:
                 values,
             )
         else:
-            bad(flag, text, "unknown option", suggest(text, _SECURITY_OPTS))
+            bad(flag, text, "unknown option", _nearest_option(key))
     return security
+
+
+def _is_on(value: str, flag: str, text: str) -> bool:
+    """docker's booleans; without a value it is on."""
+    if value.lower() not in ("", *_ON, *_OFF):
+        bad(flag, text, "not true or false")
+    return value.lower() not in _OFF
+
+
+def _nearest_option(key: str) -> str:
+    """A hint for an unknown option, whatever its value is."""
+    options = {one.rstrip("="): one for one in _SECURITY_OPTS}
+    near = nearest(key, options)
+    return f"did you mean {options[near]}?" if near else suggest("", _SECURITY_OPTS)
 
 
 def _profile(value: str, flag: str, text: str) -> str:
@@ -156,7 +169,22 @@ def _masked(value: str, flag: str, text: str) -> tuple[str, ...]:
     for one in found:
         if one in _OWN:
             bad(flag, text, f"{one} cannot be masked", "name what is to be hidden below it")
+        # no file has such a name: it would hide nothing, and nobody would notice
+        if {"*", "?", "["} & set(one):
+            bad(flag, text, f"'{one}' is a pattern, and only unmask= takes these", "name each path")
+        _check_separators(one, flag, text)
     return found
+
+
+def _check_separators(path: str, flag: str, text: str) -> None:
+    """Refuse several paths that are written as one."""
+    if ",/" in path or " /" in path:
+        bad(
+            flag,
+            text,
+            f"'{path}' is one path",
+            "colons separate paths, as in /proc/keys:/sys/firmware",
+        )
 
 
 def _unmasked(value: str, flag: str, text: str) -> tuple[str, ...]:
@@ -172,6 +200,7 @@ def _unmasked(value: str, flag: str, text: str) -> tuple[str, ...]:
             patterns.check(one)
         except ValueError as error:
             bad(flag, text, f"{one} is not a pattern: {error}", "as in /proc/* or /proc/[ak]*")
+        _check_separators(one, flag, text)
         found.append(_path(one, flag, text))
     return tuple(found)
 
