@@ -1,4 +1,4 @@
-"""What a declaration asks of seccomp, AppArmor and covered paths: whether its service can have it here."""
+"""What a declaration asks of filters, labels, profiles and covered paths: whether its service can have it."""
 
 from __future__ import annotations
 
@@ -50,6 +50,10 @@ def check(options: Iterable[str], security: Security) -> None:
         from sysbox.security.apparmor import decide
 
         decide(security, look(probe(), security.apparmor), mounts=False)
+    if security.label:
+        from sysbox.run.labels import check_without
+
+        check_without(security)
 
 
 def _check_word(value: str) -> None:

@@ -63,7 +63,7 @@ def from_draft(record: Record, before: Callable[[], None], notices: Notices) -> 
     from sysbox.run import labels  # few hosts have SELinux
 
     if not probe().selinux:
-        labels.check_without(record.spec)
+        labels.check_without(record.spec.security)
         return of_draft(record, before, notices)
     with labels.leased(record) as labelled:
         return of_draft(labelled, before, notices)

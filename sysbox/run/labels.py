@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sysbox.container.pods import Pod
     from sysbox.container.store import Record
     from sysbox.security.labels import Contexts
-    from sysbox.spec import ContainerSpec
+    from sysbox.spec import ContainerSpec, Security
 
 _MODULE = (
     "install a policy for containers (container-selinux, or `make install-selinux`), "
@@ -45,7 +45,7 @@ def decided(record: Record, *, lease: bool = True) -> Record:
     """
     spec = record.spec
     if not probe().selinux:
-        check_without(spec)
+        check_without(spec.security)
         return record
     relabel.check(spec.mounts)
     contexts = policy_contexts.read()
@@ -75,7 +75,7 @@ def current(record: Record) -> Record:
     The caller holds its lock. Raises as `decided`.
     """
     if not probe().selinux or record.mount_label:
-        check_without(record.spec)
+        check_without(record.spec.security)
         return record
     with levels.hold():
         record = decided(record)
@@ -95,11 +95,11 @@ def of_pod(pod: Pod) -> tuple[tuple[str, str], ...]:
     return (labelled.option(label),) if lsm.is_known(label) else ()
 
 
-def check_without(spec: ContainerSpec) -> None:
+def check_without(security: Security) -> None:
     """Raise SpecError for a label that is asked for where SELinux is off."""
     if probe().selinux:
         return
-    for option in spec.security.label:
+    for option in security.label:
         if option not in labels.HARMLESS:
             raise SpecError(
                 f"--security-opt label={option}: SELinux is not enabled on this host",

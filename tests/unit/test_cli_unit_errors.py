@@ -9,6 +9,7 @@ import pytest
 from sysbox.base.errors import FormatError
 from sysbox.cli import unit_errors
 from sysbox.lifecycle import unit_files
+from sysbox.linux import lsm
 
 
 def said(path: Path, text: str) -> list[str]:
@@ -116,6 +117,15 @@ def test_protection_that_cannot_be_had(
     found = said(tmp_path / "web.container", f"[Container]\nImage=x\n{text}\n")
     assert len(found) == 1
     assert expected.format(tmp_path) in found[0].removeprefix(f"{tmp_path}/web.container: ")
+
+
+def test_a_label_where_selinux_is_off(tmp_path: Path) -> None:
+    """Its service would not start."""
+    file, text = tmp_path / "web.container", "[Container]\nImage=x\n"
+    found = said(file, f"{text}SecurityLabelType=container_t\n")
+    expected = "3:19: SecurityLabelType=: container_t: SELinux is not enabled on this host"
+    assert [one.partition("\n")[0] for one in found] == [expected] * (not lsm.has_selinux())
+    assert said(file, f"{text}SecurityLabelDisable=yes\n") == []
 
 
 def test_profiles_beside_the_file(tmp_path: Path) -> None:

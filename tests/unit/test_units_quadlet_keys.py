@@ -308,6 +308,10 @@ def test_words_about_system_calls_have_their_keys(tmp_path: Path) -> None:
         "SecurityOpt": "SeccompProfile=, AppArmor=, Mask= or PodmanArgs=--security-opt=",
         "Seccomp": "SeccompProfile=",
         "SystemCallFilter": "SeccompProfile=",
+        "AppArmorProfile": "AppArmor=",
+        "NoNewPrivs": "NoNewPrivileges=",
+        "MaskedPaths": "Mask= for more paths, Unmask=",
+        "SystemPaths": "Unmask=ALL",
         "Landlock": "PodmanArgs=--security-opt=landlock=on",
     }.items():
         said = refusal(tmp_path, f"{IMAGE}{key}=x\n")

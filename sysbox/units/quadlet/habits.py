@@ -32,6 +32,9 @@ _MEANT = {
     "tty": "PodmanArgs=--tty", "memorylimit": "Memory=",
     "securityopt": "SeccompProfile=, AppArmor=, Mask= or PodmanArgs=--security-opt=…",
     "seccomp": "SeccompProfile=", "systemcallfilter": "SeccompProfile=",
+    "apparmorprofile": "AppArmor=", "nonewprivs": "NoNewPrivileges=", "systempaths": "Unmask=ALL",
+    "maskedpaths": "Mask= for more paths, Unmask= for fewer", "readonlypaths": "Unmask= for fewer paths",
+    "selinuxcontext": "SecurityLabelType=",
     "landlock": "PodmanArgs=--security-opt=landlock=on",
 }  # fmt: skip
 
