@@ -11,6 +11,9 @@ from sysbox.conf import files
 from sysbox.conf.table import KEYS
 from sysbox.docker.shapes import Map, NullList, NullMap, Struct, listed
 from sysbox.host import exists, probe, read_text
+from sysbox.run import apparmor
+from sysbox.security.apparmor import decide
+from sysbox.spec import Security
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -280,8 +283,9 @@ def _file_system(path: str) -> str:
 def _security(facts: HostFacts, userns: str) -> list[str]:
     """docker's SecurityOptions: what applies to containers by default."""
     seccomp = "Seccomp:" in read_text("/proc/self/status")
+    profile = decide(Security(), apparmor.look(facts), mounts=False)
     return [
-        *(["name=apparmor"] if facts.apparmor else []),
+        *(["name=apparmor"] if profile else []),
         *(["name=seccomp,profile=default"] if seccomp else []),
         *(["name=selinux"] if facts.selinux else []),
         *(["name=userns"] if userns == "auto" else []),

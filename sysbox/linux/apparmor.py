@@ -12,12 +12,25 @@ from sysbox.linux import lsm
 LIST = "/sys/kernel/security/apparmor/profiles"
 _MAX = 4 << 20  # bytes of the list
 _LONGEST = 4096  # bytes of a name: the kernel shows at most a page
+_CONFINED = (
+    "sysbox has a profile itself (`cat /proc/self/attr/current`), which must allow it by change_profile;"
+    " --security-opt apparmor=unconfined gives the container that of sysbox"
+)
+_HINTS = {
+    errno.ENOENT: "`apparmor_parser -r FILE` loads it again",
+    errno.EACCES: _CONFINED,
+    errno.EPERM: _CONFINED,  # with no_new_privs
+}
 
 
-def loaded() -> tuple[str, ...]:
-    """The names of the profiles that the kernel has; none where its list cannot be read."""
+def loaded() -> dict[str, str]:
+    """The profiles that the kernel has, and their modes: enforce, kill, complain, unconfined, prompt.
+
+    None where its list cannot be read.
+    """
     # "NAME (enforce)"
-    return tuple(line.rpartition(" (")[0] for line in read_text(LIST, _MAX).split("\n") if line)
+    found = (line.rpartition(" (") for line in read_text(LIST, _MAX).split("\n") if line)
+    return {name: mode.rstrip(")") for name, _, mode in found}
 
 
 def profile_of(pid: int) -> str:
@@ -36,7 +49,7 @@ def enter_at_exec(procfs: int, profile: str) -> None:
     try:
         lsm.write(fd, f"exec {profile}")
     except KernelError as error:
-        hint = "`apparmor_parser -r FILE` loads it again" if error.errno == errno.ENOENT else ""
+        hint = _HINTS.get(error.errno, "")
         raise KernelError("take the AppArmor profile", profile, error.errno, hint=hint) from None
     finally:
         posix.close(fd)

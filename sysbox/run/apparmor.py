@@ -10,7 +10,7 @@ import posix
 
 from sysbox.base import paths
 from sysbox.base.errors import KernelError, Unsupported
-from sysbox.base.files import make_private
+from sysbox.base.files import make_private, unlink
 from sysbox.host import exists
 from sysbox.linux import apparmor, process, userns
 from sysbox.security.apparmor import OWN, UNCONFINED, AppArmor
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 VERSION = 1
 
 PARSER = "apparmor_parser"
-_MARKS = f"{paths.RUN}/apparmor"  # NAME -> VERSION, a link
+_PATIENCE = "60"  # seconds; it takes half of one, ten on a slow machine
+_TIMED_OUT = 124  # timeout(1)
+MARKS = f"{paths.RUN}/apparmor"  # NAME -> VERSION, a link
 _ABIS = "/etc/apparmor.d/abi"
+_LOCAL = "/etc/apparmor.d/local"  # rules of the administrator's own
 _ABSENT = AppArmor()
 
 
@@ -49,7 +52,7 @@ def look(facts: HostFacts, asked: str = "") -> AppArmor:
         )
     parser = has_parser()
     needed = asked not in ("", *OWN) or not parser
-    return AppArmor(lack="", loaded=apparmor.loaded() if needed else (), parser=parser)
+    return AppArmor(lack="", loaded=tuple(apparmor.loaded()) if needed else (), parser=parser)
 
 
 def has_parser() -> bool:
@@ -69,14 +72,20 @@ def ensure(name: str) -> None:
     from sysbox.security import apparmor_profile  # once per boot
 
     abi = next((one for one in apparmor_profile.ABIS if exists(f"{_ABIS}/{one}")), "")
-    command = [PARSER, "--replace", "--skip-cache", "--quiet"]
+    # the program outlives this process, if that is killed; --foreground: Ctrl-C reaches both
+    command = ["timeout", "--foreground", _PATIENCE, PARSER, "--replace", "--skip-cache", "--quiet"]
     text = apparmor_profile.text(name, abi).encode("ascii")
     status, said = process.spawn(command, stdin=text, merge_stderr=True)
     if status:
         why = " ".join(said.decode("utf-8", "replace").split()) or f"exit status {status}"
+        if status == _TIMED_OUT:
+            why = f"it did not end within {_PATIENCE} seconds"
+        # the parser does not say in which file the line is
+        yours = f"{_LOCAL}/{name}"
+        check = f"look at {yours}; " if exists(yours) else ""
         raise Unsupported(
             f"{PARSER} could not load the profile {name}: {why[:300]}",
-            hint="--security-opt apparmor=unconfined starts the container without one",
+            hint=f"{check}--security-opt apparmor=unconfined starts the container without one",
         )
     _mark(name)
 
@@ -104,9 +113,10 @@ def _marked(name: str) -> str:
 
 def _mark(name: str) -> None:
     """Note the version; without the mark the next start would load the profile again."""
-    make_private(_MARKS)
+    make_private(MARKS)
     mark = _mark_of(name)
     fresh = f"{mark}.{posix.getpid()}"
+    unlink(fresh)  # of a start that was killed, and had this pid
     try:
         posix.symlink(str(VERSION), fresh)
         posix.rename(fresh, mark)
@@ -115,4 +125,4 @@ def _mark(name: str) -> None:
 
 
 def _mark_of(name: str) -> str:
-    return f"{_MARKS}/{name}"
+    return f"{MARKS}/{name}"

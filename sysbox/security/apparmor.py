@@ -16,6 +16,14 @@ SYSTEMD = "sysbox-systemd"  # for those that may mount
 OWN = (DEFAULT, SYSTEMD)
 NOT_ACTIVE = "AppArmor is not active in this kernel"
 NO_PARSER = "apparmor_parser is not installed"
+# what other tools, and other options, call these, in lower case
+_NONE = ("none", "off", "false", "no", "disable", "disabled", "unconfined", "unchanged")
+_DEFAULTS = (
+    "default", "on", "true", "yes", "enforce", "docker-default", "docker/default", "runtime/default",
+    "runtimedefault", "crio-default", "cri-containerd.apparmor.d", "generated",
+)  # fmt: skip
+_BEGIN_DEFAULTS = ("containers-default", "container-default", "lxc-container-default")
+_LOCAL = "localhost/"  # before a name in Kubernetes
 
 
 class AppArmor(Frozen):
@@ -47,13 +55,25 @@ def decide(security: Security, here: AppArmor, *, mounts: bool) -> str:
 def _check(asked: str, here: AppArmor) -> None:
     flag = f"--security-opt apparmor={asked}"
     if here.lack:
-        raise SpecError(f"{flag}: {here.lack}", hint=f"{here.advice}, or leave out {flag}")
+        near = asked.lower() in _NONE
+        hint = _meant(asked, ()) if near else f"{here.advice}, or leave out {flag}"
+        raise SpecError(f"{flag}: {here.lack}", hint=hint)
     if asked in here.loaded or (asked in OWN and here.parser):
         return
     if asked in OWN:
         raise SpecError(f"{flag}: {NO_PARSER}", hint="apt-get install apparmor")
-    near = did_you_mean(asked, {*here.loaded, *OWN})
+    raise SpecError(f"{flag}: the kernel has no such profile", hint=_meant(asked, here.loaded))
+
+
+def _meant(asked: str, loaded: tuple[str, ...]) -> str:
+    """What to do about a name that no profile has."""
+    word = asked.lower()
+    if word in _NONE:
+        return f"did you mean '{UNCONFINED}'?"
+    if word in _DEFAULTS or word.startswith(_BEGIN_DEFAULTS):
+        return f"sysbox's own is {DEFAULT}, which containers have without this option"
+    bare = asked.removeprefix(_LOCAL).strip("'\"")
+    known = {*loaded, *OWN}
+    near = f"did you mean '{bare}'?" if bare in known else did_you_mean(asked, known)
     load = "`apparmor_parser -r FILE` loads the profiles of a file"
-    raise SpecError(
-        f"{flag}: the kernel has no such profile", hint=f"{near} Else: {load}" if near else load
-    )
+    return f"{near} Else: {load}" if near else load

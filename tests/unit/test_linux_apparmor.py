@@ -9,6 +9,7 @@ import hostfacts
 import pytest
 from forked import in_child
 
+from sysbox.base.errors import Unsupported
 from sysbox.linux import apparmor, lsm
 from sysbox.linux.namespace import CLONE_NEWUSER
 from sysbox.run import apparmor as loader
@@ -19,11 +20,13 @@ def test_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name may have spaces and parentheses; the mode comes last."""
     file = tmp_path / "profiles"
     monkeypatch.setattr(apparmor, "LIST", str(file))
-    assert apparmor.loaded() == ()
+    assert apparmor.loaded() == {}
     file.write_text(
         "a//b (enforce)\nmy (old) one (complain)\n/usr/bin/man (enforce)\n", encoding="ascii"
     )
-    assert apparmor.loaded() == ("a//b", "my (old) one", "/usr/bin/man")
+    assert apparmor.loaded() == {
+        "a//b": "enforce", "my (old) one": "complain", "/usr/bin/man": "enforce"
+    }  # fmt: skip
 
 
 def test_the_profile_of_a_process() -> None:
@@ -51,12 +54,47 @@ def test_in_a_container_no_profile_is_given() -> None:
     assert "this is a container" in in_child(lambda: loader.look(there).lack, CLONE_NEWUSER)
 
 
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("cat >/dev/null; echo error at line 1 >&2; exit 1", "error at line 1"),
+        ("exec sleep 1000", "it did not end within 0.1 seconds"),
+        ("exit 3", "exit status 3"),
+    ],
+    ids=["wrong", "hangs", "silent"],
+)
+def test_a_parser_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    """One line, which names the file with the administrator's rules; nothing is noted as loaded."""
+    parser = tmp_path / "parser"
+    parser.write_text(f"#!/bin/sh\n{script}\n", encoding="ascii")
+    parser.chmod(0o755)
+    (tmp_path / "local").mkdir()
+    for name, value in (
+        ("PARSER", str(parser)), ("MARKS", str(tmp_path / "marks")), ("_LOCAL", str(tmp_path / "local")),
+    ):  # fmt: skip
+        monkeypatch.setattr(loader, name, value)
+    if "sleep" in script:
+        monkeypatch.setattr(loader, "_PATIENCE", "0.1")
+    for rules in (False, True):
+        if rules:
+            (tmp_path / "local" / DEFAULT).touch()
+        with pytest.raises(Unsupported) as caught:
+            loader.ensure(DEFAULT)
+        assert f"could not load the profile {DEFAULT}: {said}" in caught.value.message
+        assert (f"look at {tmp_path}/local/{DEFAULT}" in caught.value.hint) is rules
+    assert not (tmp_path / "marks").exists()
+
+
 def test_a_mark_is_of_one_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it, and with that of another version, a profile that is in the kernel is loaded anew."""
-    monkeypatch.setattr(loader, "_MARKS", str(tmp_path / "marks"))
+    monkeypatch.setattr(loader, "MARKS", str(tmp_path / "marks"))
     assert loader._marked(DEFAULT) == ""
     for version in (1, 2):
         monkeypatch.setattr(loader, "VERSION", version)
+        (tmp_path / "marks").mkdir(exist_ok=True)
+        (tmp_path / "marks" / f"{DEFAULT}.{os.getpid()}").symlink_to("of a start that was killed")
         loader._mark(DEFAULT)
         assert loader._marked(DEFAULT) == str(version)
     assert os.listdir(tmp_path / "marks") == [DEFAULT]

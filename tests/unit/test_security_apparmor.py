@@ -49,8 +49,20 @@ def test_the_profile(security: Security, here: AppArmor, mounts: bool, profile: 
         ("mien", HOST, "the kernel has no such profile", "did you mean 'mine'?"),
         ("other", HOST, "the kernel has no such profile", "apparmor_parser -r FILE"),
         (DEFAULT, BARE, "apparmor_parser is not installed", "apt-get install apparmor"),
+        ("Unconfined", HOST, "the kernel has no such profile", "did you mean 'unconfined'?"),
+        ("none", HOST, "the kernel has no such profile", "did you mean 'unconfined'?"),
+        ("Unconfined", AppArmor(), "AppArmor is not active in this kernel", "did you mean 'unconfined'?"),
+        ("runtime/default", HOST, "the kernel has no such profile", "sysbox's own is sysbox-default"),
+        ("containers-default-0.50.1", HOST, "the kernel has no such profile", "without this option"),
+        ("docker-default", AppArmor(lack="", parser=True), "the kernel has no such profile",
+         "sysbox's own is sysbox-default"),
+        ("localhost/mine", HOST, "the kernel has no such profile", "did you mean 'mine'?"),
+        ("'mine'", HOST, "the kernel has no such profile", "did you mean 'mine'?"),
     ],
-    ids=["no-apparmor", "near", "unknown", "no-parser"],
+    ids=[
+        "no-apparmor", "near", "unknown", "no-parser", "capital", "none", "capital-nowhere", "kubernetes",
+        "podman", "docker", "kubernetes-named", "quoted",
+    ],
 )  # fmt: skip
 def test_a_profile_that_is_not_there(name: str, here: AppArmor, said: str, hint: str) -> None:
     with pytest.raises(SpecError) as raised:

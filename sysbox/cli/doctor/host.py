@@ -8,18 +8,16 @@ import sys
 
 from sysbox.base import paths
 from sysbox.base.errors import NotFound, SysboxError, Unsupported
+from sysbox.cli.doctor.apparmor import profiles
 from sysbox.cli.doctor.check import MISSING, Check, needed, useful
 from sysbox.host import exists, read_text
 from sysbox.linux import _sys, landlock, lsm, mount, namespace, process
-from sysbox.linux.apparmor import loaded as loaded_profiles
 from sysbox.linux.child import why_not
 from sysbox.netns import firewall_mark, host_firewall, port_filter, shaping
 from sysbox.netns import rtnetlink as rt
 from sysbox.netns.attachment import Attachment
 from sysbox.netns.rules import Policy
 from sysbox.netns.topology import network_of
-from sysbox.run import apparmor
-from sysbox.security.apparmor import DEFAULT, NO_PARSER
 from sysbox.security.landlock import unrestricted
 from sysbox.spec import Bandwidth, Bridge, Namespaces
 from sysbox.units.journal import SOCKET
@@ -159,7 +157,7 @@ def security(facts: HostFacts) -> list[Check]:
                "" if "Seccomp:" in read_text("/proc/self/status") else "not in this kernel"),
         useful("security", "SELinux", "" if facts.selinux else "not active",
                "enforcing" if lsm.is_enforcing() else "permissive"),
-        _apparmor(facts),
+        profiles(facts),
         useful("security", "Landlock", *_landlock()),
         useful("security", "modules", "" if modules else "securityfs is not mounted", modules),
         useful("security", "profile or label", "" if facts.selinux or facts.apparmor else _NEITHER,
@@ -177,20 +175,6 @@ def _landlock() -> tuple[str, str, str]:
         return f"ABI {version}: Linux 5.19 or newer is needed", "", ""
     lacking = unrestricted(version, Namespaces(network="host", pid="host"))
     return "", f"ABI {version}" + (f", cannot restrict {', '.join(lacking)}" if lacking else ""), ""
-
-
-def _apparmor(facts: HostFacts) -> Check:
-    """Whether containers get a profile, and if not, why."""
-    if not facts.apparmor:
-        return useful("security", "AppArmor", "not active")
-    here = apparmor.look(facts)
-    problem, advice = here.lack, here.advice
-    if not problem and not here.parser:
-        problem = f"{NO_PARSER}: containers run without a profile"
-        advice = "apt-get install apparmor"
-    loaded = DEFAULT in loaded_profiles()
-    detail = f"{DEFAULT} is loaded" if loaded else f"the first container loads {DEFAULT}"
-    return useful("security", "AppArmor", problem, detail, advice)
 
 
 def network() -> list[Check]:
