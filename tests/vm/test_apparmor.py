@@ -17,6 +17,7 @@ from test_inside import boot
 from test_nested import INNER, PLACE, STORE
 
 from sysbox.cli.doctor.host import security
+from sysbox.docker.info import _security
 from sysbox.host import probe
 
 pytestmark = pytest.mark.apparmor("only there a profile is in force")
@@ -25,8 +26,10 @@ IN_FORCE = "sysbox-default (enforce)"
 # what `doctor` says
 EXAMINE = """
 from sysbox.cli.doctor.host import security
+from sysbox.docker.info import _security
 from sysbox.host import probe
 print(*(one.detail for one in security(probe()) if one.name == "AppArmor"))
+print(*_security(probe(), ""))
 """
 CURRENT = ("cat", "/proc/self/attr/current")
 NAMED = "test-named"
@@ -58,6 +61,24 @@ try ptrace ls /proc/$1/root/
 try memory head -c 1 /proc/kcore
 """
 NEVER = {"/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/shmmax", "/proc/self/oom_score_adj"}
+
+
+# a /proc that is mounted nowhere, so that its files have no path that a rule is about
+DETACHED = """
+import ctypes, os
+call = ctypes.CDLL(None).syscall
+context = call(430, b"proc", 0)
+call(431, context, 6, None, None, 0)
+proc = call(432, context, 0, 0)
+assert proc >= 0
+os.open("sysrq-trigger", os.O_WRONLY, dir_fd=proc)
+"""
+CALLER = "test-caller"
+CALLER_TEXT = f"""
+profile {CALLER} flags=(attach_disconnected) {{
+  file, network, capability, signal, ptrace, unix, mount, remount, umount, pivot_root,
+}}
+"""
 
 
 def tool(text: str, *flags: str) -> None:
@@ -98,9 +119,13 @@ def test_it_is_in_force(sysbox: Sysbox, containers: Containers) -> None:
     assert one.exec(*CURRENT, flags=("--privileged",)) == "unconfined"
     dry = sysbox("run", "--dry-run", "host", "true", check=True).stdout
     assert ", AppArmor sysbox-default\n" in dry
-    assert [one.detail for one in security(probe()) if one.name == "AppArmor"] == [
-        "sysbox-default is loaded"
-    ]
+    assert said_by_doctor() == "sysbox-default is loaded"
+    assert _security(probe(), "")[0] == "name=apparmor"
+
+
+def said_by_doctor() -> str:
+    (detail,) = (one.detail for one in security(probe()) if one.name == "AppArmor")
+    return detail
 
 
 def label_of(pid: int) -> str:
@@ -146,6 +171,33 @@ def outcomes(sysbox: Sysbox, image: str, pid: int, *flags: str) -> dict[str, str
         "run", "--rm", *BARE, *flags, image, "sh", "-c", ATTEMPTS, "sh", str(pid), check=True
     )
     return dict(line.split() for line in done.stdout.splitlines())
+
+
+def test_a_mount_without_a_path(sysbox: Sysbox) -> None:
+    """Its files are those of /proc, and no rule about /proc is about them: the filter refuses to make it."""
+    asked = ("run", "--rm", "--userns", "host", "--cap-add", "SYS_ADMIN")
+    words = ("host", "python3", "-c", DETACHED)
+    assert sysbox(*asked, "--security-opt", "apparmor=unconfined", *words).returncode == 0
+    assert "AssertionError" in sysbox(*asked, *words).stderr
+
+
+def test_a_caller_with_a_profile_of_its_own(image: str) -> None:
+    """Which lets it take no other: the error says so, and `unconfined` is the caller's."""
+    tool(CALLER_TEXT, "--replace")
+    words = ["aa-exec", "-p", CALLER, "--", SYSBOX, "run", "--rm"]
+    try:
+        for flags in ((), ("--security-opt", "apparmor=unconfined")):
+            done = subprocess.run(
+                [*words, *flags, image, *CURRENT], capture_output=True, text=True, check=False
+            )
+            if flags:
+                assert done.stdout.strip() == f"{CALLER} (enforce)"
+            else:
+                first, hint = done.stderr.splitlines()
+                assert "take the AppArmor profile sysbox-default: Permission denied" in first
+                assert "which must allow it by change_profile" in hint
+    finally:
+        forget(CALLER)
 
 
 def test_systemd_inside(containers: Containers) -> None:
@@ -201,6 +253,7 @@ def test_a_profile_that_has_gone(sysbox: Sysbox, containers: Containers) -> None
     one = containers("--security-opt", "apparmor=test-gone")
     forget("test-gone")
     assert one.inspect("AppArmorProfile") == "unconfined"
+    assert said_by_doctor() == f"running without their profile: {one.inspect('Name').strip('/')}"
     done = sysbox("exec", one.id, "true")
     assert done.returncode != 0
     assert "take the AppArmor profile test-gone: No such file or directory" in done.stderr
@@ -209,6 +262,15 @@ def test_a_profile_that_has_gone(sysbox: Sysbox, containers: Containers) -> None
     assert done.returncode != 0
     assert "--security-opt apparmor=test-gone: the kernel has no such profile" in done.stderr
     assert one.inspect("State.Status") == "exited"
+
+
+def test_a_profile_that_only_logs() -> None:
+    """`doctor` tells it from one that denies."""
+    tool("profile sysbox-default flags=(complain) { file, }", "--replace")
+    try:
+        assert said_by_doctor() == "sysbox-default is in mode complain: it denies nothing"
+    finally:
+        forget("sysbox-default")
 
 
 def test_without_the_parser(image: str) -> None:
@@ -225,8 +287,9 @@ def test_without_the_parser(image: str) -> None:
     words = ["unshare", "-m", "sh", "-ec", script]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    label, refusal, hint, status, doctor = done.stdout.splitlines()
+    label, refusal, hint, status, doctor, info = done.stdout.splitlines()
     assert (label, status) == ("unconfined", "125")
     assert refusal.endswith("apparmor=sysbox-default: apparmor_parser is not installed")
     assert "apt-get install apparmor" in hint
     assert doctor == "apparmor_parser is not installed: containers run without a profile"
+    assert info.startswith("name=seccomp")
