@@ -10,6 +10,7 @@ from containers import Containers
 from denials import denials, unexpected
 
 from sysbox.base import paths
+from sysbox.linux import lsm
 
 pytestmark = pytest.mark.enforcing(
     "a container reads what its user may read, unless a label says no"
@@ -22,6 +23,30 @@ def enforce() -> Iterator[Path]:
     """The file that says whether SELinux denies, which it does again afterwards."""
     yield ENFORCE
     ENFORCE.write_text("1", encoding="ascii")
+
+
+# what a container may read: the machine's files, sysbox's command and settings, layers, the kernel's
+READ = (
+    "etc_t", "usr_t", "lib_t", "bin_t", "locale_t", "cert_t", "systemd_unit_t", "proc_t", "sysfs_t",
+    "sysctl_kernel_t", "container_runtime_exec_t", "container_config_t", "container_ro_file_t",
+)  # fmt: skip
+
+
+def test_what_is_read_is_not_written(containers: Containers) -> None:
+    """With the host's ids and the host's files; by the policy's answer, and by trying."""
+    for kind in READ:
+        label = f"system_u:object_r:{kind}:s0"
+        for permission, is_allowed in (("open", True), ("write", False), ("append", False)):
+            found = lsm.allows("system_u:system_r:container_t:s0:c1,c2", label, "file", permission)
+            assert found == is_allowed, (kind, permission)
+    one = containers("--userns", "host", "-v", "/etc:/host", "-v", f"{paths.IMAGES}/layers:/layers")
+    files = one.sh("ls /host/passwd /layers/*/etc/passwd").split()
+    assert len(files) > 1
+    for file in files:
+        assert (
+            one.sh(f"cat {file} >/dev/null; (: >>{file}) 2>/dev/null && echo written || true") == ""
+        )
+    unexpected()  # nor is any of it at the end of the test
 
 
 def test_the_store_is_closed(containers: Containers, enforce: Path) -> None:
