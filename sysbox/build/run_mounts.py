@@ -30,7 +30,8 @@ _SECRETS = "/run/secrets"
 _AGENT = "/run/buildkit/ssh_agent"
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _COPIES = 32  # directories of one cache that is private
-_LABELLED = ("z",)  # what is mounted is sysbox's own: each step may use it, under SELinux too
+# what is mounted is sysbox's own, and under SELinux the step may use it: this one alone, or each
+_PRIVATE, _SHARED = ("Z",), ("z",)
 
 
 class Given:
@@ -116,7 +117,7 @@ class StepMounts:
                 target=self._target(one),
                 source=source,
                 read_only=one.read_only,
-                options=_LABELLED,
+                options=_PRIVATE,
             )
         )
 
@@ -173,7 +174,7 @@ class StepMounts:
                 target=target,
                 source=f"{path}/content",
                 read_only=one.read_only,
-                options=_LABELLED,
+                options=_SHARED,
             )
         )
 
@@ -238,7 +239,7 @@ class StepMounts:
             posix.close(fd)
         target = self._target(one) if one.target else f"{_SECRETS}/{name}"
         self.mounts.append(
-            Mount(kind="bind", target=target, source=path, read_only=True, options=_LABELLED)
+            Mount(kind="bind", target=target, source=path, read_only=True, options=_PRIVATE)
         )
 
     def _ssh(self, one: RunMount) -> None:

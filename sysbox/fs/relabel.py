@@ -1,8 +1,8 @@
 """Give the files of a volume an SELinux label: what `:z` and `:Z` ask for, and what a new volume gets.
 
 By descriptors: no symbolic link is followed, and nothing on another mount is touched. The top directory gets
-its label last: one that has it has been labelled as a whole. What the host cannot do without is refused, by
-what it is: whichever path leads there, device and inode are the same.
+its label last: one that has it has been labelled as a whole. What must keep its labels is refused
+(`relabel_source`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import _stat
 import errno
 import posix
 
-from sysbox.base import paths, tree
+from sysbox.base import tree
 from sysbox.base.errors import KernelError, SpecError
-from sysbox.fs import policy_contexts
-from sysbox.host import read_text
+from sysbox.fs import policy_contexts, relabel_source
 from sysbox.linux import lsm
 from sysbox.security import labels
 
@@ -26,15 +25,11 @@ if TYPE_CHECKING:
     from sysbox.fs.rootfs import Operation
     from sysbox.spec import Mount
 
-# whose labels the host needs; `_OWN` is what sysbox keeps for itself
-SYSTEM = (
-    "/", "/etc", "/var", "/bin", "/boot", "/dev", "/etc/group", "/etc/passwd", "/etc/pki", "/etc/shadow",
-    "/home", "/lib", "/lib32", "/lib64", "/media", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys",
-    "/tmp", "/usr", "/usr/bin", "/usr/lib", "/usr/local", "/usr/share", "/var/lib", "/var/log", "/var/tmp",
-)  # fmt: skip
-_OWN = (paths.CONTAINERS, f"{paths.IMAGES}/layers", paths.SECRETS, paths.VOLUMES)
 _HANDLE = posix.O_PATH | posix.O_CLOEXEC
 _SHARED, _PRIVATE = "z", "Z"
+_KEPT = (
+    "an immutable file keeps its label (chattr(1)); for others the policy says who may change it"
+)
 
 
 def asked(one: Mount) -> str:
@@ -48,13 +43,9 @@ def check(mounts: Sequence[Mount]) -> None:
     for one in mounts:
         if one.kind == "bind" and asked(one):
             try:
-                top = posix.open(one.source, _HANDLE)
+                posix.close(relabel_source.open_source(one.source, asked(one)))
             except OSError:
                 continue  # it is made at the start, or that tells that it is missing
-            try:
-                _refuse_system(top, one.source, asked(one))
-            finally:
-                posix.close(top)
 
 
 def volumes(record: Record, operations: Sequence[Operation], *, fully: bool) -> None:
@@ -100,11 +91,10 @@ def layer(path: str) -> None:
 def apply(path: str, label: str, option: str = _SHARED, *, fully: bool = True) -> None:
     """Give the file or directory `path`, and all that is in it, a label. Raises SpecError, KernelError."""
     try:
-        top = posix.open(path, _HANDLE)
+        top = relabel_source.open_source(path, option)
     except OSError as error:
         raise KernelError.of("open", path, error) from None
     try:
-        _refuse_system(top, path, option)
         if fully or _label_of(top) != label:
             _all_of(top, label)
     except OSError as error:
@@ -127,9 +117,19 @@ def _all_of(top: int, label: str) -> None:
 
 
 def _set(fd: int, label: str) -> None:
-    """Of an O_PATH descriptor, by the path that leads to nothing else. Raises OSError."""
-    if _label_of(fd) != label:
-        posix.setxattr(f"/proc/self/fd/{fd}", lsm.FILE_LABEL, label.encode() + b"\0")
+    """Of an O_PATH descriptor, by the path that leads to nothing else.
+
+    Raises KernelError, which names the file, for one that must not be changed; OSError.
+    """
+    if _label_of(fd) == label:
+        return
+    path = f"/proc/self/fd/{fd}"
+    try:
+        posix.setxattr(path, lsm.FILE_LABEL, label.encode() + b"\0")
+    except PermissionError as error:
+        found = KernelError.of("set the SELinux label of", posix.readlink(path), error)
+        found.hint = _KEPT
+        raise found from None
 
 
 def _label_of(fd: int) -> str:
@@ -138,48 +138,3 @@ def _label_of(fd: int) -> str:
     except OSError:
         return ""  # it has none
     return found.rstrip(b"\0").decode("utf-8", "replace")
-
-
-def _refuse_system(top: int, path: str, option: str) -> None:
-    """Raise SpecError for what the host needs with its own labels, and for what such a directory is in."""
-    wanted = posix.fstat(top)
-    for one in (*SYSTEM, *_OWN, *_homes()):
-        for place in _way_to(one):
-            try:
-                found = posix.stat(place)
-            except OSError:
-                continue  # this host has none
-            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-                what = place if place == one else f"{place}, in which {one} is"
-                raise SpecError(
-                    f"volume {path}: {option} must not relabel {what}: the host needs its labels",
-                    hint=f"mount a directory below it, or leave out {option}",
-                )
-
-
-def _way_to(path: str) -> list[str]:
-    """The path, where it leads, and each directory above, the root too."""
-    try:
-        fd = posix.open(path, _HANDLE)
-    except OSError:
-        return []  # this host has none
-    try:
-        found = posix.readlink(f"/proc/self/fd/{fd}")
-    finally:
-        posix.close(fd)
-    way = [path]
-    while found:
-        way.append(found)
-        found = found.rpartition("/")[0]
-    return [*way, "/"]
-
-
-def _homes() -> list[str]:
-    """The home directories of the caller, and of who became root by sudo(8)."""
-    found = [posix.environ.get(b"HOME", b"").decode("utf-8", "surrogateescape")]
-    uid = posix.environ.get(b"SUDO_UID", b"").decode("ascii", "replace")
-    for line in read_text("/etc/passwd").splitlines() if uid else ():
-        words = line.split(":")
-        if len(words) > 5 and words[2] == uid:
-            found.append(words[5])
-    return [one for one in found if one.startswith("/")]

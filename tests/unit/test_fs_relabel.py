@@ -6,13 +6,14 @@ Without SELinux the attribute is one like others, which root may set: the walk i
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 from forked import in_child, needs_root
 
-from sysbox.base.errors import SpecError
-from sysbox.fs import relabel
+from sysbox.base.errors import KernelError, SpecError
+from sysbox.fs import relabel, relabel_source
 from sysbox.linux import _sys
 from sysbox.linux.mount import MS_BIND
 from sysbox.linux.namespace import CLONE_NEWNS
@@ -108,7 +109,11 @@ def test_the_top_is_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert order == [str(tmp_path / "below"), str(tmp_path)]
 
 
-@pytest.mark.parametrize("path", ["/", "/etc", "/usr", "/var", "/var/lib", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/etc", "/usr", "/var", "/var/lib", "/etc/passwd", "/etc/hosts", "/usr/share/doc", "/bin/sh",
+     "/proc/1/fd", "/sys/kernel", "/dev/null"],
+)  # fmt: skip
 def test_what_the_host_needs_is_refused(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is walked: a mistake here must not relabel the machine that runs the test."""
     walked: list[str] = []
@@ -139,6 +144,62 @@ def test_by_what_it_is_and_not_by_its_name(tmp_path: Path, monkeypatch: pytest.M
 
     assert "must not relabel" in in_child(through_a_mount, CLONE_NEWNS)
     assert unlabelled(home)
+
+
+def test_what_is_in_home_and_what_sysbox_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A home directory whose user has not called; files of a container, whose label they have."""
+    for name in ("home/user/data", "kept/container/upper"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr(relabel_source, "_HOMES", str(tmp_path / "home"))
+    monkeypatch.setattr(relabel_source, "_TREES", (str(tmp_path / "kept"),))
+    for name in ("home/user", "kept/container", "kept/container/upper"):
+        with pytest.raises(SpecError, match=f"Z must not relabel {tmp_path}/{name}, "):
+            relabel.apply(str(tmp_path / name), OWN, "Z")
+        assert unlabelled(tmp_path / name)
+    os.close(relabel_source.open_source(f"{tmp_path}/home/user/data", "Z"))
+
+
+def test_links_of_users(tmp_path: Path) -> None:
+    """One leads to what is its owner's, or is root's own; also within the path."""
+    needs_root()
+    user, other = 1234, 4321
+    for name, uid in (("theirs", user), ("others", other)):
+        (tmp_path / name / "below").mkdir(parents=True)
+        os.chown(tmp_path / name / "below", uid, uid)
+    for name, target, uid in (
+        ("good", "theirs/below", user), ("roots", f"{tmp_path}/others/below", 0),
+        ("bad", f"{tmp_path}/others/below", user), ("in", "others/../others", user), ("twice", "bad", 0),
+        ("round", "round", user),
+    ):  # fmt: skip
+        (tmp_path / name).symlink_to(target)
+        os.chown(tmp_path / name, uid, uid, follow_symlinks=False)
+    for name in ("good", "roots"):
+        top = relabel_source.open_source(f"{tmp_path}/{name}", "z")
+        assert os.fstat(top).st_uid == (user if name == "good" else other)
+        os.close(top)
+    for name in ("bad", "in/below", "twice"):
+        with pytest.raises(SpecError, match=f"link of user {user}, which leads to .*/others/below"):
+            relabel.apply(f"{tmp_path}/{name}", OWN, "Z")
+    assert unlabelled(tmp_path / "others/below")
+    with pytest.raises(KernelError, match="symbolic links"):
+        relabel.apply(f"{tmp_path}/round", OWN, "Z")
+
+
+def test_an_immutable_file_is_named(tmp_path: Path) -> None:
+    needs_root()
+    file = tmp_path / "below/file"
+    file.parent.mkdir()
+    file.touch()
+    if subprocess.run(["chattr", "+i", file], capture_output=True, check=False).returncode:
+        pytest.skip("this file system has no immutable files")
+    try:
+        with pytest.raises(KernelError, match=f"the SELinux label of {file}: ") as raised:
+            relabel.apply(str(tmp_path), OWN, "Z")
+    finally:
+        subprocess.run(["chattr", "-i", file], check=True)
+    assert "chattr(1)" in raised.value.hint
 
 
 def test_it_is_refused_before_anything_is_made() -> None:
