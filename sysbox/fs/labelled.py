@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def option(label: str, *, nested: bool = False) -> tuple[str, str]:
-    """The mount option of the root and of a tmpfs; `nested`: files inside may get other labels."""
+    """The mount option of the root and of a tmpfs; `nested`: files on it may get other labels."""
     return ("rootcontext" if nested else "context"), label
 
 
@@ -28,11 +28,15 @@ def plan(
 ) -> tuple[tuple[Operation, ...], tuple[tuple[str, str], ...]]:
     """(the operations with the label of the container's files, the option of its root)."""
     nested = labels.NESTED in spec.security.label
-    return _applied(operations, label, nested=nested), (option(label, nested=nested),)
+    return _applied(operations, label, nested=nested), (option(label),)
 
 
 def _applied(operations: Iterable[Operation], label: str, *, nested: bool) -> tuple[Operation, ...]:
-    """`nested` shows the container the kernel's SELinux too."""
+    """`nested` shows the container the kernel's SELinux too, and lets it label what is on a tmpfs.
+
+    The root is as ever, which is podman's rule: without the option its files would have the labels that they
+    have on disk, where layers are read-only for every container.
+    """
     found: list[Operation] = []
     for one in operations:
         made = one
