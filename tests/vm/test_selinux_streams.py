@@ -22,6 +22,7 @@ from lane import SYSBOX, Sysbox
 
 pytestmark = pytest.mark.enforcing("the kernel closes descriptors without a word")
 RUNTIME = "container_runtime_t"
+UNIT = "streams-test.service"
 ANSWER = ("sh", "-c", "read -r word; echo out $word; echo err $word >&2")
 
 
@@ -169,23 +170,27 @@ def test_logs_and_attach(containers: Containers) -> None:
     assert follower.stdout.read() == "got hello\n"
 
 
-def test_in_a_service(image: str, tmp_path: Path) -> None:
-    """`sysbox run` as an administrator's own unit has it: its output is the journal's, or a file."""
-    unit = "streams-test.service"
-    script = "echo from the service"
-    for properties in ([], ["-p", f"StandardOutput=file:{tmp_path}/out"]):
-        words = ["systemd-run", "-q", "--wait", "--unit", unit, *properties]
-        command = [*words, str(SYSBOX), "run", "--rm", image, "sh", "-c", script]
-        assert subprocess.run(command, check=False).returncode == 0
-    assert (tmp_path / "out").read_text() == "from the service\n"
+def in_a_service(image: str, said: str, *properties: str) -> None:
+    """`sysbox run` as an administrator's own unit has it."""
+    words = ["systemd-run", "-q", "--wait", "--unit", UNIT, *properties]
+    command = [*words, str(SYSBOX), "run", "--rm", image, "echo", said]
+    assert subprocess.run(command, check=False).returncode == 0
+
+
+def is_logged(said: str) -> None:
+    """Wait until the journal has it, as of that unit."""
+    words = ["journalctl", "-b", "-q", "-o", "cat", "-u", UNIT]
 
     def logged() -> bool:
-        log = subprocess.run(
-            ["journalctl", "-b", "-q", "-o", "cat", "-u", unit],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return "from the service" in log.stdout
+        log = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        return said in log.splitlines()
 
-    eventually(logged, "the journal has it")
+    eventually(logged, f"the journal has {said!r}")
+
+
+def test_in_a_service(image: str, tmp_path: Path) -> None:
+    """Its output is the journal's, or a file."""
+    in_a_service(image, "into the journal")
+    in_a_service(image, "into a file", "-p", f"StandardOutput=file:{tmp_path}/out")
+    assert (tmp_path / "out").read_text() == "into a file\n"
+    is_logged("into the journal")

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from containers import Container, Containers, eventually, systemctl
+from containers import PATIENCE, Container, Containers, eventually, systemctl
 from denials import nothing_denied as nothing_denied
 from lane import Sysbox
 from pod_lab import POD
 from pod_lab import pod as pod
+from registryserver import Registry, program
 from test_health import FILE, QUICK, is_now
 from test_inside import boot
+from test_proxy import PORT, SOCKET, get, listen
+from test_units import Declare
 from test_units import declare as declare
+
+from sysbox.base.paths import IMAGES
+
+if TYPE_CHECKING:
+    from conftest import Requires
 
 pytestmark = pytest.mark.enforcing("each verb touches other types of files")
 
@@ -53,6 +64,56 @@ def test_build(sysbox: Sysbox, image: str, tmp_path: Path) -> None:
     finally:
         sysbox("rmi", "-f", "selinux-built:1")
         sysbox("builder", "prune", "-af", check=True)
+
+
+LAYERS = Path(IMAGES, "layers")
+READ_ONLY = "container_ro_file_t:s0"
+
+
+def types_below(top: Path) -> set[str]:
+    """The SELinux types and levels of a directory and of all that is in it."""
+    found = (
+        os.getxattr(one, "security.selinux", follow_symlinks=False)
+        for one in (top, *top.rglob("*"))
+    )
+    return {label.decode().strip("\0").split(":", 2)[2] for label in found}
+
+
+def test_a_registry(
+    sysbox: Sysbox, containers: Containers, requires: Requires, tmp_path: Path
+) -> None:
+    """Pushed, and pulled by hand and by a service that starts: layers have the label of layers."""
+    requires(program(), "docker-registry, which tools/setup.sh unpacks")
+    one = containers()
+    one.sh("mkdir /new; echo hello >/new/file; ln -s file /new/link; cp /bin/busybox /new/cat")
+    with Registry(tmp_path / "registry") as registry:
+        name = f"{registry.host}/team/box:1"
+        before = set(os.listdir(LAYERS))
+        sysbox("commit", one.id, name, check=True)
+
+        def check_layers() -> None:
+            new = set(os.listdir(LAYERS)) - before
+            assert new
+            assert {label for layer in new for label in types_below(LAYERS / layer)} == {READ_ONLY}
+
+        check_layers()
+        sysbox("push", name, check=True)
+        sysbox("rmi", name, check=True)
+        assert set(os.listdir(LAYERS)) == before
+        sysbox("pull", "-q", name, check=True)
+        check_layers()
+        # mapped and executed, so the kernel asks for the label below the overlay too
+        done = sysbox("run", "--rm", name, "/new/cat", "/new/link", check=True)
+        assert done.stdout == "hello\n"
+        sysbox("rmi", name, check=True)
+        declared = Declare(sysbox, tmp_path, name)
+        try:
+            assert declared().exec("cat", "/new/file") == "hello"
+            check_layers()
+        finally:
+            declared.remove()
+            sysbox("rmi", "-f", name, check=True)
+            sysbox("gc", check=True)
 
 
 def test_networks_and_names(
@@ -158,6 +219,38 @@ def test_generated(sysbox: Sysbox, containers: Containers, image: str) -> None:
         for directory in reversed(made):
             directory.rmdir()
         systemctl("daemon-reload")
+
+
+def test_a_proxy(declare: Declare, sysbox: Sysbox) -> None:
+    """A service between systemd's socket and a container, which starts with the first connection."""
+    listen(declare, sysbox)
+    assert get() == "hello"
+    systemctl("stop", SOCKET)
+
+
+# of TCP and of a datagram socket with a path, which systemd has opened for it
+TAKES = (
+    "import socket; first, second = (socket.socket(fileno=one) for one in (3, 4)); "
+    "one = first.accept()[0]; one.sendall(second.recv(100)); one.close()"
+)
+
+
+def test_sockets(sysbox: Sysbox, tmp_path: Path) -> None:
+    """A payload takes what systemd listens on."""
+    declared, path = Declare(sysbox, tmp_path, "host"), "/run/selinux-test.sock"
+    opened = f"ListenStream=127.0.0.1:{PORT}\nListenDatagram={path}\nExec=python3 -c '{TAKES}'"
+    try:
+        sysbox("unit", "install", declared.file(opened), check=True)
+        systemctl("start", SOCKET)
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one,
+            socket.create_connection(("127.0.0.1", PORT), timeout=PATIENCE) as other,
+        ):
+            one.sendto(b"hello", path)
+            assert other.recv(100) == b"hello"
+    finally:
+        declared.remove()
+        systemctl("reset-failed", SOCKET, check=False)
 
 
 def test_systemd_inside(containers: Containers) -> None:

@@ -28,6 +28,8 @@ SHIPPED = (
     "tests", "pyproject.toml", "systemd", "tools/vm", "tools/test-network.sh", "tools/install-system.sh",
     "bench", "examples",
 )  # fmt: skip
+# programs for tests, which tools/setup.sh unpacks; an installed package would start its service in the guest
+UNPACKED = ("usr/bin/docker-registry",)
 # what the guest does with the bundle, as a shell script, which goes on in the tests' directory;
 # a package manager would label installed files: a copied file has the label of its directory
 INSTALL = """
@@ -80,7 +82,7 @@ def _check_interpreter() -> None:
 
 
 def bundle() -> IO[bytes]:
-    """A tar archive for the guest's root: the project's wheel, installed, and its tests.
+    """A tar archive for the guest's root: the project's wheel, installed, its tests and programs for them.
 
     It is a file without a name, so that it is gone however this process ends.
     """
@@ -93,6 +95,9 @@ def bundle() -> IO[bytes]:
         for name in SHIPPED:
             for path in files_below(ROOT / name):
                 archive.add(path, f"{PROJECT}/{path.relative_to(ROOT)}", filter=_as_root)
+        for name in UNPACKED:
+            if (program := Path(sys.prefix, "test-services", name)).exists():
+                archive.add(program, str(PREFIX / "test-services" / name), filter=_as_root)
     return target
 
 
