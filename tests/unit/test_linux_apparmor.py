@@ -7,9 +7,11 @@ from pathlib import Path
 
 import hostfacts
 import pytest
-from forked import in_child
+from forked import in_child, needs_root
 
+from sysbox.base import paths
 from sysbox.base.errors import Unsupported
+from sysbox.cli.doctor import apparmor as doctor
 from sysbox.linux import apparmor, lsm
 from sysbox.linux.namespace import CLONE_NEWUSER
 from sysbox.run import apparmor as loader
@@ -85,6 +87,19 @@ def test_a_parser_that_fails(
         assert f"could not load the profile {DEFAULT}: {said}" in caught.value.message
         assert (f"look at {tmp_path}/local/{DEFAULT}" in caught.value.hint) is rules
     assert not (tmp_path / "marks").exists()
+
+
+def test_doctor_of_an_ordinary_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may not read the records still gets all other checks."""
+    needs_root()
+    monkeypatch.setattr(paths, "CONTAINERS", str(tmp_path / "containers"))
+    (tmp_path / "containers").mkdir(mode=0o700)
+
+    def ask() -> tuple[str, str]:
+        os.seteuid(65534)
+        return doctor._not_in_force({})
+
+    assert in_child(ask) == ("", "")
 
 
 def test_a_mark_is_of_one_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posix
+
 from sysbox.base.errors import SysboxError
 from sysbox.cli.doctor.check import Check, useful
 from sysbox.container import store
@@ -41,6 +43,8 @@ def _not_in_force(loaded: dict[str, str]) -> tuple[str, str]:
         if (mode := loaded.get(name, _DENY[0])) not in _DENY:
             advice = f"`rm -r {MARKS}`: the next start loads sysbox's own"
             return f"{name} is in mode {mode}: it denies nothing", advice
+    if posix.geteuid():
+        return "", ""  # an ordinary user may not read what containers there are
     bare = [one.name for one in store.all_records() if _lacks(one)]
     if not bare:
         return "", ""
