@@ -23,13 +23,14 @@ SYSTEM = (
     "/tmp", "/usr", "/usr/bin", "/usr/lib", "/usr/local", "/usr/share", "/var/lib", "/var/log", "/var/tmp",
     "/dev/log", "/dev/shm", "/etc/hostname", "/etc/hosts", "/etc/ld.so.cache", "/etc/localtime",
     "/etc/machine-id", "/etc/nsswitch.conf", "/etc/resolv.conf", "/etc/ssl", "/etc/ssl/certs",
-    "/var/log/journal", paths.VOLUMES,
+    "/var/log/journal", paths.VOLUMES, paths.RUN,
 )  # fmt: skip
 # all that is below these, too
 _TREES = (
     "/bin", "/boot", "/etc/pam.d", "/etc/selinux", "/etc/ssh", "/etc/systemd", "/lib", "/lib32", "/lib64",
     "/run/dbus", "/run/systemd", "/run/udev", "/sbin", "/usr", paths.CONTAINERS, f"{paths.IMAGES}/layers",
-    paths.LEVELS, paths.SECRETS,
+    paths.LEVELS, paths.SECRETS, paths.NAMES, paths.NETWORKS, paths.PODS, paths.EVENT_KEY, paths.CACHE,
+    paths.RUN_CONTAINERS, paths.RUN_PODS, paths.NETWORK,
 )  # fmt: skip
 _FREE = ("/usr/local", "/usr/src")  # of /usr, these are the administrator's
 _HOMES = "/home"

@@ -139,6 +139,13 @@ def _fields(text: str, flag: str) -> dict[str, str]:
         key = _ALIASES.get(key.lower(), key.lower())
         if key in _KEYS_LATER:
             bad(flag, text, f"{key} is not supported yet", _KEYS_LATER[key])
+        if key == "z":
+            bad(
+                flag,
+                text,
+                f"unknown key {key}",
+                "relabel=shared is the z of -v, relabel=private its Z",
+            )
         if key not in _KEYS:
             bad(flag, text, f"unknown key {key or '(empty)'}", suggest(key, (*_KEYS, *_ALIASES)))
         if key in fields:

@@ -21,6 +21,7 @@ _MODULE = (
     "install a policy for containers (container-selinux, or `make install-selinux`), "
     "or use --security-opt label=disable"
 )
+_USUAL = "container_t"
 # part of a label that the policy may lack -> an example
 _EXAMPLES = {
     "type": "a type of processes, such as container_t; `seinfo -t` lists all types",
@@ -122,17 +123,26 @@ def _settled(found: Labels, spec: ContainerSpec, contexts: Contexts) -> Labels:
     for text in (found.process, found.mount):
         if len(text) > labels.MOST or not lsm.is_known(text):
             raise _unknown(text, spec, contexts)
-    _check_pipes(found.process)
+    _check_pipes(found.process, labels.chosen(spec.security.label).get("type", ""))
     return found
 
 
-def _check_pipes(process: str) -> None:
+def _check_pipes(process: str, asked: str) -> None:
     """Raise SpecError where the policy would close a container's streams, which are pipes of this process.
 
-    Of a supervisor that systemd starts they may be of another label: that has its own transition.
+    Of a supervisor that systemd starts they may be of another label: that has its own transition. `asked` is
+    the type that was asked for, or "".
     """
     own = lsm.own_label()
     if lsm.is_enforcing() and own and not lsm.allows(process, own, "fifo_file", "write"):
+        if asked and lsm.allows(
+            labels.with_parts(process, {"type": _USUAL}), own, "fifo_file", "write"
+        ):
+            raise SpecError(
+                f"--security-opt label=type:{asked}: SELinux would close the output of the container: "
+                "its policy has no rule for this type to write to sysbox's pipes",
+                hint=f"{_USUAL}, or a type with the rules of one (attribute container_domain)",
+            )
         raise SpecError(
             f"SELinux would close the output of containers: its policy does not know sysbox ({own})",
             hint="`make install-selinux` installs its module, or use --security-opt label=disable",

@@ -385,7 +385,7 @@ def _missing_hint(command: str) -> str:
 
 def _exec_hint(number: int) -> str:
     return {
-        errno.EACCES: "it is a directory, or not marked executable",
+        errno.EACCES: "it is a directory, not marked executable, or SELinux or AppArmor forbids it",
         errno.ENOEXEC: "it is a script without #!, or made for another architecture",
         errno.E2BIG: "the arguments and the environment are too large",
     }.get(number, "")

@@ -96,7 +96,10 @@ def decide(
         if type_of(other) != PRIVILEGED_TYPE:
             level = level_of(other)
     process = with_parts(process, {key: options[key] for key in _PARTS if key in options})
-    files = {"level": options.get("level", level)}
+    # the policy lets processes make files of their own user, and of one level
+    files = {"level": options.get("level", level).rpartition("-")[2]}
+    if "user" in options:
+        files["user"] = options["user"]
     if "filetype" in options:
         files["type"] = options["filetype"]
     return Labels(process=process, mount=with_parts(contexts.file, files))

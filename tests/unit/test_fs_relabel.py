@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from forked import in_child, needs_root
 
+from sysbox.base import paths
 from sysbox.base.errors import KernelError, SpecError
 from sysbox.fs import relabel, relabel_source
 from sysbox.linux import _sys
@@ -159,6 +160,19 @@ def test_what_is_in_home_and_what_sysbox_keeps(
             relabel.apply(str(tmp_path / name), OWN, "Z")
         assert unlabelled(tmp_path / name)
     os.close(relabel_source.open_source(f"{tmp_path}/home/user/data", "Z"))
+
+
+def test_all_that_sysbox_keeps_is_refused() -> None:
+    """But what a build mounts for its steps, and the data of volumes."""
+    own = {
+        one
+        for name, one in vars(paths).items()
+        if isinstance(one, str)
+        and name.isupper()
+        and one.startswith((f"{paths.STATE}/", paths.RUN))
+    }
+    kept = own & {*relabel_source.SYSTEM, *relabel_source._TREES}
+    assert own - kept == {paths.IMAGES}  # it has the layers in it
 
 
 def test_links_of_users(tmp_path: Path) -> None:

@@ -118,3 +118,9 @@ def test_a_suggestion() -> None:
     with pytest.raises(SpecError, match="unknown option u") as caught:
         storage.parse_mount_v("/a:/b:u", "-v")
     assert "U" in (caught.value.hint or "")
+
+
+def test_the_z_of_another_flag() -> None:
+    with pytest.raises(SpecError, match="unknown key z") as caught:
+        storage.parse_mount("type=bind,src=/a,dst=/b,Z", "--mount")
+    assert "relabel=private" in (caught.value.hint or "")

@@ -37,14 +37,17 @@ FREE = "system_u:system_r:spc_t:s0"
         (spec(ipc="host"), FREE, MOUNT),
         (spec("type:my_t", privileged=True), PROCESS.replace("container_t", "my_t"), MOUNT),
         (spec("type:my_t", ipc="host"), PROCESS.replace("container_t", "my_t"), MOUNT),
-        (spec("user:u_u", "role:r_r"), PROCESS.replace("system_u:system_r", "u_u:r_r"), MOUNT),
+        # the policy lets processes make files of their own user, and of one level, not of a range
+        (spec("user:u_u", "role:r_r"), PROCESS.replace("system_u:system_r", "u_u:r_r"),
+         MOUNT.replace("system_u", "u_u")),
+        (spec("level:s0-s0:c0.c9"), PROCESS.replace(LEVEL, "s0-s0:c0.c9"), MOUNT.replace(LEVEL, "s0:c0.c9")),
         (spec("filetype:f_t"), PROCESS, MOUNT.replace("container_file_t", "f_t")),
         (spec("level:s0:c5,c6"), PROCESS.replace("c1,c2", "c5,c6"), MOUNT.replace("c1,c2", "c5,c6")),
         (spec("type:a_t", "type:b_t"), PROCESS.replace("container_t", "b_t"), MOUNT),
         (spec("nested"), PROCESS, MOUNT),
     ],
     ids=["usual", "disable", "privileged", "pid", "ipc", "type-privileged", "type-ipc", "user-role",
-         "filetype", "level", "last-counts", "nested"],
+         "range", "filetype", "level", "last-counts", "nested"],
 )  # fmt: skip
 def test_decided(asked: ContainerSpec, process: str, mount: str) -> None:
     assert decide(asked) == Labels(process=process, mount=mount)

@@ -173,11 +173,12 @@ def test_what_is_asked_for(containers: Containers, flags: tuple[str, ...], label
     [
         ("type:no_such_t", "label=type:no_such_t: the policy of SELinux has no label"),
         ("type:etc_t", "label=type:etc_t: the policy"),
+        ("type:udev_t", "label=type:udev_t: SELinux would close the output"),
         ("level:s0:c1,c2000", "label=level:s0:c1,c2000: the policy"),
         ("filetype:no_such_t", "label=filetype:no_such_t: the policy"),
         ("role:no_such_r", "label=role:no_such_r: the policy"),
     ],
-    ids=["type", "type-of-files", "level", "filetype", "role"],
+    ids=["type", "type-of-files", "no-container", "level", "filetype", "role"],
 )
 def test_what_the_policy_lacks(sysbox: Sysbox, image: str, option: str, said: str) -> None:
     before = os.listdir("/var/lib/sysbox/containers")
