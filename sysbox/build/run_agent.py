@@ -12,7 +12,8 @@ import select
 import socket
 
 from sysbox.base.errors import KernelError
-from sysbox.linux import _sys
+from sysbox.fs import policy_contexts
+from sysbox.linux import _sys, lsm
 from sysbox.linux.process import PR_SET_PDEATHSIG
 
 TYPE_CHECKING = False
@@ -27,7 +28,10 @@ class Relay:
     """Listens at one path, and passes each connection on to the agent at another. Raises KernelError."""
 
     def __init__(self, path: str, agent: str) -> None:
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # under SELinux a container may connect to what has its own type, of a level that is below its own
+        label = policy_contexts.read().process if lsm.has_selinux() else ""
+        with lsm.Sockets(label):
+            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listening.bind(path)
             listening.listen(_MOST)

@@ -264,5 +264,5 @@ class StepMounts:
             posix.close(fd)
         number = sum(mount.target.startswith(_AGENT) for mount in self.mounts)
         target = self._target(one) if one.target else f"{_AGENT}.{number}"
-        self.mounts.append(Mount(kind="bind", target=target, source=path))
+        self.mounts.append(Mount(kind="bind", target=target, source=path, options=_PRIVATE))
         self.environment.append(f"SSH_AUTH_SOCK={target}")

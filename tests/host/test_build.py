@@ -394,6 +394,7 @@ with socket.socket(socket.AF_UNIX) as agent:
 """
 
 
+@pytest.mark.also_enforcing("a step connects to what sysbox listens at")
 def test_an_ssh_agent(build: Builds, tmp_path: Path) -> None:
     """An agent answers its own user and the superuser; root in a container is neither."""
     build.write("FROM host\nCOPY ask /\nRUN --mount=type=ssh /usr/bin/python3 /ask\n", ask=ASK)
