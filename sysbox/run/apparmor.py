@@ -72,8 +72,8 @@ def ensure(name: str) -> None:
     from sysbox.security import apparmor_profile  # once per boot
 
     abi = next((one for one in apparmor_profile.ABIS if exists(f"{_ABIS}/{one}")), "")
-    # the program outlives this process, if that is killed; --foreground: Ctrl-C reaches both
-    command = ["timeout", "--foreground", _PATIENCE, PARSER, "--replace", "--skip-cache", "--quiet"]
+    # the parser compiles in a child: timeout(1) ends both, also if this process has been killed
+    command = ["timeout", _PATIENCE, PARSER, "--replace", "--skip-cache", "--quiet"]
     text = apparmor_profile.text(name, abi).encode("ascii")
     status, said = process.spawn(command, stdin=text, merge_stderr=True)
     if status:

@@ -61,9 +61,10 @@ def test_in_a_container_no_profile_is_given() -> None:
     [
         ("cat >/dev/null; echo error at line 1 >&2; exit 1", "error at line 1"),
         ("exec sleep 1000", "it did not end within 0.1 seconds"),
+        ("sleep 1000 & wait", "it did not end within 0.1 seconds"),
         ("exit 3", "exit status 3"),
     ],
-    ids=["wrong", "hangs", "silent"],
+    ids=["wrong", "hangs", "child-hangs", "silent"],
 )
 def test_a_parser_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
