@@ -22,6 +22,7 @@ from sysbox.linux import lsm
 pytestmark = pytest.mark.enforcing("without it a label keeps nobody from anything")
 
 PROCESS = re.compile(r"system_u:system_r:container_t:s0:c(\d+),c(\d+)")
+NESTED = ("--security-opt", "label=nested")
 HOST = ("--userns", "host")  # without a user namespace file modes keep root from nothing
 
 
@@ -194,6 +195,37 @@ def test_what_the_host_needs_is_not_relabelled(sysbox: Sysbox, image: str) -> No
     assert done.returncode == 125
     assert "volume /etc: Z must not relabel /etc" in done.stderr
     assert file_label(Path("/etc")) == before
+
+
+# without a user namespace: what holds root back is the policy alone
+REFUSED = """
+! chcon -l s0 /new
+! chcon -t etc_t /scratch/new
+! chcon -l s0:c1022,c1023 /scratch/new
+! runcon -t spc_t -l s0 true
+! sh -c 'echo 0 >/sys/fs/selinux/enforce'
+""".strip().replace("\n", " && ")
+
+
+def test_labels_of_its_own(containers: Containers) -> None:
+    """SELinux is visible inside, and files on a tmpfs get other labels, as far as the policy lets them."""
+    plain = containers(image="host")
+    assert plain.sh("ls -A /sys/fs/selinux; ! chcon -l s0 /dev/shm") == ""
+    one = containers("--tmpfs", "/scratch", *NESTED, *HOST, image="host")
+    assert one.exec("cat", "/sys/fs/selinux/enforce") == "1"
+    # programs take SELinux for disabled without it
+    one.sh("mkdir -p /etc/selinux; touch /etc/selinux/config")
+    assert one.exec("id", "-Z") == one.inspect("ProcessLabel")
+    own = one.inspect("MountLabel")
+    one.sh(
+        "touch /new /scratch/new /dev/shm/new; mkdir /scratch/shared; chcon -l s0 /scratch/shared"
+    )
+    found = one.exec("stat", "-c", "%C", "/", "/new", "/scratch", "/scratch/new", "/dev/shm/new")
+    assert {text.split(":", 2)[2] for text in found.split()} == {own.split(":", 2)[2]}
+    shared = one.exec("stat", "-c", "%C", "/scratch/shared")
+    assert shared.split(":", 2)[2] == "container_file_t:s0"
+    one.sh(REFUSED)
+    assert Path("/sys/fs/selinux/enforce").read_text(encoding="ascii") == "1"
 
 
 def test_shared_namespaces_share_the_label(containers: Containers, sysbox: Sysbox) -> None:

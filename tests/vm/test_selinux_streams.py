@@ -13,15 +13,18 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from containers import PATIENCE, Containers, eventually, popen, systemctl
 from denials import nothing_denied as nothing_denied
+from denials import unexpected
 from lane import SYSBOX, Sysbox
 
 pytestmark = pytest.mark.enforcing("the kernel closes descriptors without a word")
 RUNTIME = "container_runtime_t"
+BOOLEAN = "sysbox_callers_streams"
 UNIT = "streams-test.service"
 ANSWER = ("sh", "-c", "read -r word; echo out $word; echo err $word >&2")
 
@@ -194,3 +197,53 @@ def test_in_a_service(image: str, tmp_path: Path) -> None:
     in_a_service(image, "into a file", "-p", f"StandardOutput=file:{tmp_path}/out")
     assert (tmp_path / "out").read_text() == "into a file\n"
     is_logged("into the journal")
+
+
+@pytest.fixture
+def off() -> Iterator[None]:
+    """No container may use what its caller has opened."""
+    subprocess.run(["setsebool", BOOLEAN, "off"], check=True)
+    yield
+    subprocess.run(["setsebool", BOOLEAN, "on"], check=True)
+    unexpected()  # what has been denied is no news in the next test
+
+
+@pytest.mark.usefixtures("off")
+def test_with_the_boolean_off(sysbox: Sysbox, image: str, containers: Containers) -> None:
+    """Of the caller's own pipes nothing is read and nothing gets out; what sysbox has made is used as before:
+    output that is copied, terminals, logs.
+    """
+    done = sysbox("run", "-i", "--rm", image, *ANSWER, input="hello\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = sysbox("run", "-i", "--name", "copied", image, *ANSWER, input="hello\n")
+    sysbox("rm", "copied", check=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "out\n", "err\n")
+    one = containers(command=("sh", "-c", "echo up; sleep 1000"))
+    eventually(lambda: one("logs") == "up\n", "its log has it")
+    assert on_a_terminal("run", "-it", "--rm", image, *ASK) == 3
+    assert on_a_terminal("exec", "-it", one.id, *ASK) == 3
+
+
+@pytest.fixture
+def mislabelled() -> Iterator[None]:
+    """The command has lost its label, as a copy of it has, and runs as its caller."""
+    label = os.getxattr(SYSBOX, "security.selinux")
+    os.setxattr(SYSBOX, "security.selinux", label.replace(b"container_runtime_exec_t", b"bin_t"))
+    yield
+    os.setxattr(SYSBOX, "security.selinux", label)
+
+
+@pytest.mark.usefixtures("off", "mislabelled")
+def test_a_command_without_its_label(sysbox: Sysbox, image: str) -> None:
+    """It says what the kernel would do without a word, and makes nothing; unconfined containers run."""
+    before = sysbox("ps", "-aq").stdout
+    for verb in (("run", "--rm"), ("create",)):
+        done = sysbox(*verb, image, "true")
+        assert done.returncode == 125
+        said, hint = done.stderr.splitlines()
+        assert "SELinux would close the output of containers: its policy does not know" in said
+        assert ":unconfined_t:" in said
+        assert "make install-selinux" in hint
+    assert sysbox("ps", "-aq").stdout == before
+    flags = ("--rm", "--security-opt", "label=disable")
+    assert sysbox("run", *flags, image, "echo", "hello", check=True).stdout == "hello\n"
