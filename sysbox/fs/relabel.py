@@ -51,22 +51,28 @@ def check(mounts: Sequence[Mount]) -> None:
 def volumes(record: Record, operations: Sequence[Operation], *, fully: bool) -> None:
     """Relabel the sources of a container's mounts, as their options ask.
 
-    Without `fully` one whose top has its label already is left as it is. Raises SpecError, KernelError.
+    Without `fully` one whose top has its label already is left as it is. Raises SpecError, KernelError; then
+    no source is left that did not exist.
     """
     from sysbox.fs import rootfs, sources
 
     binds = {one.target: one for one in operations if isinstance(one, rootfs.Bind)}
-    for one in record.spec.mounts:
-        option = asked(one)
-        if not option or one.target not in binds:
-            continue
-        bind = binds[one.target]
-        if bind.create:
-            sources.make_directories(bind.source)
-        label = record.mount_label
-        if option == _SHARED:
-            label = labels.with_parts(label, {"level": labels.shared_level(label)})
-        apply(bind.source, label, option, fully=fully)
+    made: list[str] = []
+    try:
+        for one in record.spec.mounts:
+            option = asked(one)
+            if not option or one.target not in binds:
+                continue
+            bind = binds[one.target]
+            if bind.create:
+                made += sources.make_directories(bind.source)
+            label = record.mount_label
+            if option == _SHARED:
+                label = labels.with_parts(label, {"level": labels.shared_level(label)})
+            apply(bind.source, label, option, fully=fully)
+    except BaseException:
+        sources.remove_directories(made)
+        raise
 
 
 def new_volume(path: str) -> None:

@@ -88,9 +88,12 @@ def _copy_elsewhere(bind: rootfs.Bind) -> int:
     return made
 
 
-def make_directories(path: str) -> None:
-    """mkdir -p on the host, for a path from the user's command line. Raises KernelError."""
-    missing = []
+def make_directories(path: str) -> list[str]:
+    """mkdir -p on the host, for a path from the user's command line. Returns what it made, in that order.
+
+    Raises KernelError; then nothing that it made is left.
+    """
+    missing, made = [], list[str]()
     above = path.rstrip("/")
     while above and not exists(above):
         missing.append(above)
@@ -98,7 +101,19 @@ def make_directories(path: str) -> None:
     for one in reversed(missing):
         try:
             posix.mkdir(one, 0o755)
+            made.append(one)
         except FileExistsError:
             pass  # ignoring: it was made meanwhile
         except OSError as error:
+            remove_directories(made)
             raise KernelError.of("mkdir", path, error) from None
+    return made
+
+
+def remove_directories(made: list[str]) -> None:
+    """Take back what `make_directories` made; one that has got files meanwhile stays."""
+    for one in reversed(made):
+        try:
+            posix.rmdir(one)
+        except OSError:
+            pass  # ignoring: somebody uses it, or has removed it

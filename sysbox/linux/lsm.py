@@ -19,6 +19,7 @@ SELINUXFS = "/sys/fs/selinux"
 FILE_LABEL = "security.selinux"  # the extended attribute
 _LIST = "/sys/kernel/security/lsm"
 _APPARMOR = "/sys/module/apparmor/parameters/enabled"
+_PERMISSIVE = 1  # SELINUX_AVD_FLAGS_PERMISSIVE: nothing is denied to this type
 _MAX = 4096  # bytes: more than any of these files has
 
 
@@ -73,12 +74,21 @@ def allows(source: str, target: str, kind: str, permission: str) -> bool:
         fd = posix.open(f"{SELINUXFS}/access", posix.O_RDWR | posix.O_CLOEXEC)
         try:
             posix.write(fd, f"{source} {target} {index}".encode())
-            allowed = int(posix.read(fd, _MAX).split()[0], 16)
+            return _is_granted(posix.read(fd, _MAX).decode(), int(bit))
         finally:
             posix.close(fd)
     except (OSError, ValueError, IndexError):
         return False
-    return bool(allowed & (1 << (int(bit) - 1)))
+
+
+def _is_granted(answer: str, bit: int) -> bool:
+    """What selinuxfs's `access` answers of a permission, the `bit`th of its class from 1.
+
+    Six numbers: the first has the bits that are allowed, the last the flags. Of a permissive type all is.
+    Raises ValueError, IndexError for another answer.
+    """
+    words = answer.split()
+    return bool(int(words[0], 16) & (1 << (bit - 1))) or bool(int(words[5], 16) & _PERMISSIVE)
 
 
 def own_label() -> str:
@@ -164,6 +174,15 @@ def set_file_label(file: int | str, label: str) -> None:
         posix.setxattr(file, FILE_LABEL, label.encode("utf-8", "surrogateescape") + b"\0")
     except OSError as error:
         raise KernelError.of("set the label of", str(file), error) from None
+
+
+def file_label(path: str) -> str:
+    """The SELinux label of a file, of a symbolic link its own; "" where it has none or cannot be asked."""
+    try:
+        found = posix.getxattr(path, FILE_LABEL, follow_symlinks=False)
+    except OSError:
+        return ""
+    return found.rstrip(b"\0").decode("utf-8", "replace")
 
 
 def label_mount(procfs: int, mount_fd: int, label: str) -> None:

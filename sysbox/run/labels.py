@@ -59,14 +59,14 @@ def decided(record: Record, *, lease: bool = True) -> Record:
         )
 
     # any level will do to find a type that the policy lacks, before one is leased
-    _settled(decide(labels.level_with(contexts.file, (0, 1))), spec, contexts)
+    _settled(decide(labels.level_with(contexts.file, (0, 1))), record, contexts)
     asked = labels.pair_of(labels.chosen(spec.security.label).get("level", ""))
     share = _pod_id(spec) or (other.id if other and not spec.security.label else "")
     if lease:
         pair = levels.acquire(record.id, share, asked)
     else:
         pair = asked or levels.preview(record.id, share)
-    found = _settled(decide(labels.level_with(contexts.file, pair)), spec, contexts)
+    found = _settled(decide(labels.level_with(contexts.file, pair)), record, contexts)
     return record.replace(process_label=found.process, mount_label=found.mount)
 
 
@@ -114,8 +114,9 @@ def restore(record: Record) -> bool:
     return pair is not None and levels.restore(record.id, pair)
 
 
-def _settled(found: Labels, spec: ContainerSpec, contexts: Contexts) -> Labels:
-    """The labels, if the loaded policy has them. Raises SpecError."""
+def _settled(found: Labels, record: Record, contexts: Contexts) -> Labels:
+    """The labels, if the loaded policy has them and starts containers with them. Raises SpecError."""
+    spec = record.spec
     if labels.is_disabled(spec):
         # of what is not there, nothing is needed for a container that nothing confines
         parts = {"process": found.process, "mount": found.mount}
@@ -124,6 +125,7 @@ def _settled(found: Labels, spec: ContainerSpec, contexts: Contexts) -> Labels:
         if len(text) > labels.MOST or not lsm.is_known(text):
             raise _unknown(text, spec, contexts)
     _check_pipes(found.process, labels.chosen(spec.security.label).get("type", ""))
+    _check_start(found, record)
     return found
 
 
@@ -147,6 +149,43 @@ def _check_pipes(process: str, asked: str) -> None:
             f"SELinux would close the output of containers: its policy does not know sysbox ({own})",
             hint="`make install-selinux` installs its module, or use --security-opt label=disable",
         )
+
+
+def _check_start(found: Labels, record: Record) -> None:
+    """Raise SpecError for a type that was asked for and with which SELinux would refuse the first execve(2).
+
+    What it asks of a process that gets another label: whether its caller may start it, and whether the
+    program's label may be its first.
+    """
+    asked = labels.chosen(record.spec.security.label)
+    own = lsm.own_label()
+    if not own or not {"type", "filetype"} & asked.keys() or not lsm.is_enforcing():
+        return
+    if "type" in asked and not lsm.allows(own, found.process, "process", "transition"):
+        caller = labels.type_of(own)
+        raise SpecError(
+            f"--security-opt label=type:{asked['type']}: SELinux lets {caller} start no process of it",
+            hint=f"{_USUAL}, or a type with the rules of one (attribute container_domain)",
+        )
+    if _starts_from_root(record) and not lsm.allows(
+        found.process, found.mount, "file", "entrypoint"
+    ):
+        key = "filetype" if "filetype" in asked else "type"
+        kind, of_files = labels.type_of(found.process), labels.type_of(found.mount)
+        raise SpecError(
+            f"--security-opt label={key}:{asked[key]}: SELinux lets no process of {kind} start "
+            f"from files of {of_files}",
+            hint="container_t and container_file_t, which are the defaults, fit together",
+        )
+
+
+def _starts_from_root(record: Record) -> bool:
+    """Whether its first program is a file of its image, which has the label of its root.
+
+    Another has its own: that of the host's /usr, sysbox-init, or what a volume has.
+    """
+    from_image = record.resolved is None or not record.resolved.usr_bind
+    return from_image and not record.spec.init and not record.spec.mounts
 
 
 def _unknown(text: str, spec: ContainerSpec, contexts: Contexts) -> SpecError:

@@ -14,15 +14,21 @@ from forked import in_child, needs_root
 
 from sysbox.base import paths
 from sysbox.base.errors import KernelError, SpecError
+from sysbox.container.records import Record
 from sysbox.fs import relabel, relabel_source
+from sysbox.fs.rootfs import Bind
 from sysbox.linux import _sys
 from sysbox.linux.mount import MS_BIND
 from sysbox.linux.namespace import CLONE_NEWNS
-from sysbox.spec import Mount
+from sysbox.spec import ContainerSpec, Mount
 
 ATTRIBUTE = "security.selinux"
 SHARED = "system_u:object_r:container_file_t:s0"
 OWN = "system_u:object_r:container_file_t:s0:c1,c2"
+RECORD = Record(
+    id="a" * 64, name="one", created_ns=1, spec=ContainerSpec(image="i"), image_id=f"sha256:{'b' * 64}",
+    image_name="i", argv=("true",),
+)  # fmt: skip
 
 
 def label_of(path: Path) -> str:
@@ -224,3 +230,25 @@ def test_it_is_refused_before_anything_is_made() -> None:
             relabel.check([one])
     relabel.check(mounts[2:])
     relabel.check([mounts[0].replace(source="/no/such/directory")])
+
+
+def test_a_source_that_is_refused_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one that a mount before it has made; what was there already stays."""
+    needs_root()
+    (tmp_path / "kept").mkdir()
+    monkeypatch.setattr(relabel_source, "_TREES", (str(tmp_path / "kept"),))
+    sources = [tmp_path / "first/deep", tmp_path / "kept/second/deep"]
+    mounts = tuple(
+        Mount(kind="bind", source=str(one), target=f"/{one.parent.name}", options=("z",))
+        for one in sources
+    )
+    record = RECORD.replace(spec=RECORD.spec.replace(mounts=mounts), mount_label=OWN)
+    binds = [Bind(source=one.source, target=one.target, create=True) for one in mounts]
+    relabel.volumes(record, binds[:1], fully=True)
+    assert label_of(sources[0]) == SHARED
+    sources[0].rmdir()
+    with pytest.raises(SpecError, match="which is in"):
+        relabel.volumes(record, binds, fully=True)
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "first", tmp_path / "kept"]

@@ -91,3 +91,17 @@ def test_another_procfs_is_not_taken_for_it(tmp_path: Path) -> None:
             lsm.open_exec_label(fd, module)
         assert caught.value.errno == errno.ENODEV
     os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("answer", "granted"),
+    [
+        ("6 ffffffff 0 ffffffff 12 0", True),
+        ("5 ffffffff 0 ffffffff 12 0", False),
+        ("0 ffffffff 0 ffffffff 12 1", True),
+        ("0 ffffffff 0 ffffffff 12 2", False),
+    ],
+    ids=["allowed", "denied", "permissive-type", "another-flag"],
+)
+def test_what_the_policy_answers(answer: str, granted: bool) -> None:
+    assert lsm._is_granted(answer, 2) is granted

@@ -175,11 +175,22 @@ def test_what_is_asked_for(containers: Containers, flags: tuple[str, ...], label
         ("type:no_such_t", "label=type:no_such_t: the policy of SELinux has no label"),
         ("type:etc_t", "label=type:etc_t: the policy"),
         ("type:udev_t", "label=type:udev_t: SELinux would close the output"),
+        ("type:init_t", "label=type:init_t: SELinux lets container_runtime_t start no process"),
+        ("filetype:etc_t", "SELinux lets no process of container_t start from files of etc_t"),
         ("level:s0:c1,c2000", "label=level:s0:c1,c2000: the policy"),
         ("filetype:no_such_t", "label=filetype:no_such_t: the policy"),
         ("role:no_such_r", "label=role:no_such_r: the policy"),
     ],
-    ids=["type", "type-of-files", "no-container", "level", "filetype", "role"],
+    ids=[
+        "type",
+        "type-of-files",
+        "no-container",
+        "of-systemd",
+        "no-program",
+        "level",
+        "filetype",
+        "role",
+    ],
 )
 def test_what_the_policy_lacks(sysbox: Sysbox, image: str, option: str, said: str) -> None:
     before = os.listdir("/var/lib/sysbox/containers")
@@ -194,6 +205,10 @@ def test_what_the_host_needs_is_not_relabelled(sysbox: Sysbox, image: str) -> No
     done = sysbox("run", "--rm", "-v", "/etc:/x:Z", image, "true")
     assert done.returncode == 125
     assert "volume /etc: Z must not relabel /etc" in done.stderr
+    done = sysbox("run", "--rm", "-v", "/usr/not-there/deep:/x:z", image, "true")
+    assert done.returncode == 125
+    assert "/usr/not-there/deep: z must not relabel" in done.stderr
+    assert not Path("/usr/not-there").exists()
     assert file_label(Path("/etc")) == before
 
 
@@ -228,6 +243,20 @@ def test_labels_of_its_own(containers: Containers) -> None:
     assert Path("/sys/fs/selinux/enforce").read_text(encoding="ascii") == "1"
 
 
+def test_files_of_a_shared_volume(containers: Containers, tmp_path: Path) -> None:
+    """Who may remove a file may also close it to others, as docs/selinux.md says; and no more."""
+    (tmp_path / "shared").mkdir()
+    volume = (*HOST, "-v", f"{tmp_path}/shared:/data:z")
+    taker = containers(*volume, *NESTED, image="host")
+    reader = containers(*HOST, *NESTED, "-v", f"{tmp_path}/shared:/data:ro", image="host")
+    taker.sh("echo 1 >/data/one; echo 2 >/data/two")
+    own = taker.inspect("MountLabel")
+    reader.sh(f"cat /data/one; ! chcon {own} /data/one")
+    taker.sh(f"! chcon {reader.inspect('MountLabel')} /data/one; chcon {own} /data/one")
+    assert file_label(tmp_path / "shared/one") == own
+    reader.sh("! cat /data/one; cat /data/two")
+
+
 def test_shared_namespaces_share_the_label(containers: Containers, sysbox: Sysbox) -> None:
     first = containers("--ipc", "private")
     label = first.inspect("ProcessLabel")
@@ -259,6 +288,28 @@ def test_layers_and_copies_have_no_labels(
     sysbox("cp", str(tmp_path / "file"), f"{one.id}:/copied", check=True)
     assert one.exec("cat", "/copied") == "2"
     assert file_label(Path(f"/proc/{one.pid}/root/copied")) == one.inspect("MountLabel")
+
+
+def test_doctor_of_the_labels_on_disk(sysbox: Sysbox, image: str) -> None:
+    """A layer without labels, as of a store from before SELinux, is found, and the advice helps."""
+
+    def row() -> str:
+        return next(
+            line for line in sysbox("doctor").stdout.splitlines() if " SELinux labels " in line
+        )
+
+    layers = "/var/lib/sysbox/images/layers"
+    run = ("run", "--rm", image, "true")
+    sysbox(*run, check=True)
+    assert row().split()[3] == "yes"
+    subprocess.run(["chcon", "-R", "-t", "unlabeled_t", layers], check=True)
+    try:
+        assert f"{layers} is unlabeled_t, not container_ro_file_t" in row()
+        assert "restorecon -R /var/lib/sysbox" in row()
+    finally:
+        subprocess.run(["restorecon", "-R", "/var/lib/sysbox"], check=True)
+    assert row().split()[3] == "yes"
+    sysbox(*run, check=True)
 
 
 def test_who_may_do_what() -> None:

@@ -10,6 +10,7 @@ from sysbox.base import paths
 from sysbox.base.errors import NotFound, SysboxError, Unsupported
 from sysbox.cli.doctor.apparmor import profiles
 from sysbox.cli.doctor.check import MISSING, Check, needed, useful
+from sysbox.cli.doctor.selinux import stored
 from sysbox.host import exists, read_text
 from sysbox.linux import _sys, landlock, lsm, mount, namespace, process
 from sysbox.linux.child import why_not
@@ -157,6 +158,7 @@ def security(facts: HostFacts) -> list[Check]:
                "" if "Seccomp:" in read_text("/proc/self/status") else "not in this kernel"),
         useful("security", "SELinux", "" if facts.selinux else "not active",
                "enforcing" if lsm.is_enforcing() else "permissive"),
+        *stored(facts),
         profiles(facts),
         useful("security", "Landlock", *_landlock()),
         useful("security", "modules", "" if modules else "securityfs is not mounted", modules),
