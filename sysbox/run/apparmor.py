@@ -10,7 +10,8 @@ import posix
 
 from sysbox.base import paths
 from sysbox.base.errors import KernelError, Unsupported
-from sysbox.base.files import make_private, unlink
+from sysbox.base.files import is_directory, make_private, unlink, write_file
+from sysbox.base.look import read_text
 from sysbox.host import exists
 from sysbox.linux import apparmor, process, userns
 from sysbox.security.apparmor import OWN, UNCONFINED, AppArmor
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from sysbox.host import HostFacts
 
 # raise it with every change of security/apparmor_profile.py; a test enforces it
-VERSION = 1
+VERSION = 2
 
 PARSER = "apparmor_parser"
 _PATIENCE = "60"  # seconds; it takes half of one, ten on a slow machine
@@ -74,7 +75,8 @@ def ensure(name: str) -> None:
     abi = next((one for one in apparmor_profile.ABIS if exists(f"{_ABIS}/{one}")), "")
     # the parser compiles in a child: timeout(1) ends both, also if this process has been killed
     command = ["timeout", _PATIENCE, PARSER, "--replace", "--skip-cache", "--quiet"]
-    text = apparmor_profile.text(name, abi).encode("ascii")
+    file = _without_sockets(abi) if abi and not _has_rules_about_sockets(name) else ""
+    text = apparmor_profile.text(name, abi, file).encode("ascii")
     status, said = process.spawn(command, stdin=text, merge_stderr=True)
     if status:
         why = " ".join(said.decode("utf-8", "replace").split()) or f"exit status {status}"
@@ -88,6 +90,25 @@ def ensure(name: str) -> None:
             hint=f"{check}--security-opt apparmor=unconfined starts the container without one",
         )
     _mark(name)
+
+
+def _has_rules_about_sockets(name: str) -> bool:
+    """Whether the administrator has some, which must hold."""
+    from sysbox.security import apparmor_profile
+
+    yours = f"{_LOCAL}/{name}"
+    return is_directory(yours) or apparmor_profile.about_sockets(read_text(yours))
+
+
+def _without_sockets(abi: str) -> str:
+    """Write the description that the profile is compiled for; its path. Raises KernelError."""
+    from sysbox.security import apparmor_profile
+
+    make_private(MARKS)
+    path = f"{MARKS}/abi-{abi}"
+    description = apparmor_profile.without_sockets(read_text(f"{_ABIS}/{abi}"))
+    write_file(path, description.encode("utf-8", "surrogateescape"))
+    return path
 
 
 def of_running(record: Record, pid: int) -> str:

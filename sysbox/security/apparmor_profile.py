@@ -24,8 +24,11 @@ OWN_SETTINGS = (
 _OWN_PROC = (*(f"{digit}*" for digit in "123456789"), "pressure", "sys")
 
 
-def text(name: str, abi: str = "") -> str:
-    """The profile `name`, one of apparmor.OWN. `abi` is one of ABIS; "" where the parser has none of them."""
+def text(name: str, abi: str = "", file: str = "") -> str:
+    """The profile `name`, one of apparmor.OWN. `abi` is one of ABIS; "" where the parser has none of them.
+
+    `file` has a description to use instead of the parser's own, that of `without_sockets`.
+    """
     rules = {DEFAULT: _default, SYSTEMD: _systemd}[name]
     lines = [
         *_rules(name),
@@ -34,9 +37,38 @@ def text(name: str, abi: str = "") -> str:
         *rules(),
         f"include if exists <local/{name}>",
     ]
-    head = f"abi <abi/{abi}>,\n" if abi else ""
+    head = f'abi "{file}",\n' if file else f"abi <abi/{abi}>,\n" if abi else ""
     body = "".join(f"  {line}\n" for line in lines)
     return f"{head}profile {name} flags=(attach_disconnected, mediate_deleted) {{\n{body}}}\n"
+
+
+def without_sockets(description: str) -> str:
+    """A description (abi in apparmor.d(5)) without the kernel's rules about sockets.
+
+    A profile that is compiled for it leaves these out, and the kernel asks it nothing about sockets. Else
+    Linux before 6.2 refuses to lock one, whatever the rules say: `network,` allows no such thing, and no
+    other rule does. systemd locks sockets for DynamicUser= and PrivateNetwork=.
+    """
+    kept, group, depth = [], "", 0
+    for letter in description:  # NAME {VALUES, or more of the same}
+        group += letter
+        depth += {"{": 1, "}": -1}.get(letter, 0)
+        if letter == "}" and not depth:
+            if not group.lstrip().startswith("network"):
+                kept.append(group)
+            group = ""
+    return "".join((*kept, "\n"))
+
+
+def about_sockets(rules: str) -> bool:
+    """Whether rules of an administrator's are about sockets; also where they may be, in another file."""
+    for line in rules.replace("#include", "include").split("\n"):
+        words = line.partition("#")[0]
+        for mark in ",(){}":
+            words = words.replace(mark, " ")
+        if not {"network", "unix", "all", "include"}.isdisjoint(words.split()):
+            return True
+    return False
 
 
 def _rules(name: str) -> Iterable[str]:

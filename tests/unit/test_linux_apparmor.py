@@ -87,7 +87,42 @@ def test_a_parser_that_fails(
             loader.ensure(DEFAULT)
         assert f"could not load the profile {DEFAULT}: {said}" in caught.value.message
         assert (f"look at {tmp_path}/local/{DEFAULT}" in caught.value.hint) is rules
-    assert not (tmp_path / "marks").exists()
+    assert loader._marked(DEFAULT) == ""
+
+
+@pytest.mark.parametrize(
+    ("rules", "without"),
+    [(None, True), ("deny /srv/** w,", True), ("deny network inet dgram,", False), ("/", False)],
+    ids=["none", "files", "network", "directory"],
+)
+def test_what_the_profile_is_compiled_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rules: str | None, without: bool
+) -> None:
+    """The parser's description without sockets; the whole of it where the administrator's rules need it."""
+    parser = tmp_path / "parser"
+    parser.write_text(f"#!/bin/sh\ncat >{tmp_path}/given\n", encoding="ascii")
+    parser.chmod(0o755)
+    for name in ("abi", "local"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "abi" / "3.0").write_text(
+        "dbus {mask {send\n}\n}\nnetwork_v8 {af_mask {inet\n}\n}\n", encoding="ascii"
+    )
+    yours = tmp_path / "local" / DEFAULT
+    if rules == "/":
+        yours.mkdir()
+    elif rules:
+        yours.write_text(rules, encoding="ascii")
+    for name, value in (
+        ("PARSER", "parser"), ("MARKS", "marks"), ("_LOCAL", "local"), ("_ABIS", "abi"),
+    ):  # fmt: skip
+        monkeypatch.setattr(loader, name, str(tmp_path / value))
+    loader.ensure(DEFAULT)
+    first = (tmp_path / "given").read_text(encoding="ascii").split("\n", 1)[0]
+    made = tmp_path / "marks" / "abi-3.0"
+    assert first == (f'abi "{made}",' if without else "abi <abi/3.0>,")
+    if without:
+        assert made.read_text(encoding="ascii").split() == ["dbus", "{mask", "{send", "}", "}"]
+    assert loader._marked(DEFAULT) == str(loader.VERSION)
 
 
 def test_doctor_of_an_ordinary_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,14 @@ from sysbox.base.errors import SpecError
 from sysbox.run import apparmor as loader
 from sysbox.security import sysctls
 from sysbox.security.apparmor import DEFAULT, OWN, SYSTEMD, AppArmor, decide
-from sysbox.security.apparmor_profile import ABIS, OWN_SETTINGS, all_but, text
+from sysbox.security.apparmor_profile import (
+    ABIS,
+    OWN_SETTINGS,
+    about_sockets,
+    all_but,
+    text,
+    without_sockets,
+)
 from sysbox.spec import Security
 
 HOST = AppArmor(lack="", parser=True, loaded=("mine", "docker-default"))
@@ -154,8 +161,60 @@ def test_rules_that_older_parsers_do_not_know() -> None:
         assert text(DEFAULT, abi).startswith("abi") is bool(abi)
 
 
+def test_a_description_without_sockets() -> None:
+    """All groups about the network go, whatever is in them, and nothing else."""
+    whole = """query {label {perms {allow deny audit quiet
+}
+}
+}
+network_v8 {af_inet {yes
+}
+af_mask {unspec unix inet
+}
+}
+network {af_unix {yes
+}
+}
+dbus {mask {acquire send receive network
+}
+}
+namespaces {profile {yes
+}
+pivot_root {no
+}
+}
+"""
+    begin, end = whole.index("network_v8"), whole.index("dbus")
+    kept = without_sockets(whole)
+    assert kept.split() == (whole[:begin] + whole[end:]).split()
+    assert without_sockets(kept).split() == kept.split()
+    assert text(DEFAULT, "3.0", "/run/x").split("\n", 1) == [
+        'abi "/run/x",', text(DEFAULT, "3.0").split("\n", 1)[1]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rules", "about"),
+    [
+        ("", False),
+        ("# no network for these\ndeny /srv/** w,\n", False),
+        ("deny /etc/network/** r,", False),
+        ("deny network inet dgram,", True),
+        ("/x r, audit deny network,", True),
+        ("deny unix(create) type=stream,", True),
+        ("audit deny all,", True),
+        ("#include <abstractions/base>", True),
+        ("  include if exists <local/more>", True),
+    ],
+    ids=["none", "comment", "path", "network", "second", "unix", "all", "old-include", "include"],
+)
+def test_rules_about_sockets(rules: str, about: bool) -> None:
+    assert about_sockets(rules) is about
+
+
 def test_another_text_has_another_version() -> None:
     """Else a host that has the older text in its kernel keeps it until it boots: raise VERSION."""
-    texts = "".join(text(name, abi) for name in OWN for abi in (*ABIS, ""))
-    digests = {1: "e63c301eb44ef6ab"}
+    texts = "".join(text(name, abi, "/file") for name in OWN for abi in ABIS)
+    texts += "".join(text(name, abi) for name in OWN for abi in (*ABIS, ""))
+    digests = {2: "f8fcbef658a376a9"}
     assert digests[loader.VERSION] == hashlib.sha256(texts.encode()).hexdigest()[:16]

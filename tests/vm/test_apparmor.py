@@ -73,6 +73,17 @@ proc = call(432, context, 0, 0)
 assert proc >= 0
 os.open("sysrq-trigger", os.O_WRONLY, dir_fd=proc)
 """
+# what was refused where the kernel was asked about sockets, and what only a rule refuses
+SOCKETS = """
+import fcntl, socket
+for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    for lock in (fcntl.flock, fcntl.lockf):
+        lock(socket.socketpair(socket.AF_UNIX, kind)[0], fcntl.LOCK_EX)
+print("locked", end=" ")
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+print("udp")
+"""
+LOCAL = Path("/etc/apparmor.d/local/sysbox-default")
 CALLER = "test-caller"
 CALLER_TEXT = f"""
 profile {CALLER} flags=(attach_disconnected) {{
@@ -207,7 +218,34 @@ def test_systemd_inside(containers: Containers) -> None:
     assert outer.exec(*CURRENT) == "sysbox-systemd (enforce)"
     outer.sh("mkdir -p /tmp/a; mount -t tmpfs none /tmp/a; umount /tmp/a")
     outer.sh("systemd-run --wait -p PrivateTmp=yes -p ProtectSystem=strict true")
+    # for each of these systemd locks a socket
+    private = "-p PrivateNetwork=yes -p PrivateUsers=yes -p PrivateIPC=yes"
+    outer.sh(f"systemd-run --wait -p DynamicUser=yes {private} true")
+    assert outer.sh(f"python3 -c '{SOCKETS}'") == "locked udp"
     assert outer.exec(INNER, "run", "--rm", "host", *CURRENT) == "sysbox-systemd (enforce)"
+
+
+def test_sockets(sysbox: Sysbox) -> None:
+    """They can be locked; a rule of the administrator's about them holds, and then the kernel is asked."""
+    words = ("run", "--rm", "host", "python3", "-c", SOCKETS)
+    LOCAL.parent.mkdir(exist_ok=True)
+    try:
+        for rule, said in (
+            ("deny /srv/** w,", "locked udp"),
+            ("deny network inet dgram,", "PermissionError"),
+        ):
+            LOCAL.write_text(f"{rule}\n", encoding="ascii")
+            if "sysbox-default" in loaded():
+                forget("sysbox-default")
+            done = sysbox(*words)
+            assert said in done.stdout + done.stderr
+        plain = "import socket; socket.socket(socket.AF_INET, socket.SOCK_{})"
+        for kind, allowed in (("STREAM", True), ("DGRAM", False)):
+            done = sysbox("run", "--rm", "host", "python3", "-c", plain.format(kind))
+            assert (done.returncode == 0) is allowed, done.stderr
+    finally:
+        LOCAL.unlink()
+        forget("sysbox-default")
 
 
 def test_privileged(sysbox: Sysbox, image: str, named: str) -> None:
