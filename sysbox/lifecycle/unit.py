@@ -190,7 +190,10 @@ def _remove(found: Iterable[Installed]) -> None:
             for instance in _instances(bus, one.unit):
                 scope.request_stop(bus, instance)
             for instance in _instances(bus, one.unit):
-                scope.await_inactive(bus, instance)
+                # without its file systemd would not run what is to come after the stop; that takes as long
+                # as StopTimeout= says
+                while not scope.await_inactive(bus, instance):
+                    pass
     for one in found:
         for directory in (DIRECTORY, "/run/systemd/system"):
             _remove_links(directory, one.unit)

@@ -14,6 +14,8 @@ import pytest
 from containers import Container, eventually, systemctl
 from lane import IMAGE, Sysbox, run_sysbox
 
+from sysbox import scope
+
 NAME = "units-test"
 SERVICE = f"{NAME}.service"
 
@@ -231,6 +233,14 @@ def test_what_its_failure_starts(declare: Declare, tmp_path: Path) -> None:
     finally:
         other.unlink()
         systemctl("daemon-reload")
+
+
+def test_uninstall_waits_for_a_stop_that_takes_its_time(declare: Declare, sysbox: Sysbox) -> None:
+    """Else systemd would forget the service's ExecStopPost= with its file, and the container would stay."""
+    seconds = int(scope.TIMEOUT) + 2
+    declare(f"Exec=sleep 1000\nStopTimeout={seconds}")  # as PID 1 it heeds no SIGTERM
+    sysbox("unit", "uninstall", SERVICE, check=True)
+    assert not declare.is_there()
 
 
 def test_services_stop_in_the_reverse_of_their_order(
