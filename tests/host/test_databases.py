@@ -27,7 +27,8 @@ from sysbox.base.paths import VOLUMES
 
 SERVICES = Path(sys.prefix) / "test-services"  # unpacked by tools/setup.sh
 UNPACKED = "/opt/services"  # where a container has them
-if INSTALLED := not SERVICES.exists():
+# the guest has other programs there
+if INSTALLED := not [*SERVICES.glob("usr/lib/postgresql/*/bin/postgres")]:
     SERVICES, UNPACKED = Path("/"), ""
 IMAGE = "databases:test"
 POSTGRES, REDIS = (101, 103), (102, 104)  # user and group
