@@ -227,6 +227,11 @@ def unit(sysbox: Sysbox, server: str) -> Iterator[None]:
         sysbox("network", "reload", check=True)
 
 
+def rules_are_made() -> bool:
+    """Whether sysbox-firewall.service has ended its work."""
+    return systemctl("show", "--value", "-p", "ActiveState", "sysbox-firewall") == "active"
+
+
 @pytest.mark.usefixtures("unit")
 def test_rules_return_with_nftables(sysbox: Sysbox, server: str) -> None:
     """nftables.service empties everything when it is restarted or reloaded."""
@@ -238,6 +243,7 @@ def test_rules_return_with_nftables(sysbox: Sysbox, server: str) -> None:
         for verb in ("restart", "reload"):
             systemctl(verb, "nftables")
             eventually(lambda: get(8080) == "hello", f"after a {verb}")
+            eventually(rules_are_made, "the rules are made")
     finally:
         systemctl("stop", "nftables")
     subprocess.run(["nft", "flush", "ruleset"], check=True)
@@ -273,6 +279,8 @@ def test_rules_return_with_each_service_of_the_host(
                     subprocess.run(["nft", "delete", "table", "inet", "sysbox"], check=True)
                     systemctl(verb, name)
                     eventually(lambda: get(8080) == "hello", f"after a {verb} of {name}")
+                    # systemd drops a reload that is asked for before that
+                    eventually(rules_are_made, "the rules are made")
         finally:
             systemctl("stop", name)
             stand_in.unlink(missing_ok=True)

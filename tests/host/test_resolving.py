@@ -230,7 +230,7 @@ def test_the_units_come_with_the_first_and_go_with_the_last(
     assert active(unit) == "active"
     two("rm", "-f")
     eventually(lambda: not processes("names"), "the resolver has ended")
-    assert active(unit) == "inactive"
+    eventually(lambda: active(unit) == "inactive", "its socket is closed")
     assert not Path(names.directory_of("names")).exists()
 
 

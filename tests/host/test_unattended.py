@@ -20,7 +20,8 @@ def unattended(file: Path, *words: str) -> Iterator[tuple[str, subprocess.Comple
 
     It must not sleep in steps until it has said itself how that ended.
     """
-    traced(["-o", str(file)], *words)
+    whole = traced(["-o", str(file)], *words)
+    assert whole.returncode == 0, whole.stderr
     window = calls_between(file, "MESSAGE=container start", "setitimer(")
     for kind, number in window:
         if kind in NEVER_FAIL:

@@ -299,6 +299,8 @@ def test_a_start_that_is_killed_leaves_nothing(declare: Declare, sysbox: Sysbox)
         systemctl("stop", SERVICE)
         systemctl("reset-failed", SERVICE, check=False)
         assert not declare.is_there(), delay
+    # of a file that was being written when the writer was killed
+    sysbox("gc", check=True)
 
 
 def test_its_restart_policy_is_the_files(declare: Declare, sysbox: Sysbox) -> None:

@@ -183,10 +183,11 @@ def _reload(values: Values) -> int:
     from sysbox.netns import firewall  # only this verb of them changes rules
     from sysbox.run import resolver_units
 
+    resolver_units.tell_host()
+    # last: systemd drops a reload of sysbox-firewall.service that is asked for while this is still running
     backend = firewall.reload(settings())
     if backend:
         line(backend)
-    resolver_units.tell_host()
     return 0
 
 
