@@ -181,8 +181,8 @@ def in_a_service(image: str, said: str, *properties: str) -> None:
 
 
 def is_logged(said: str) -> None:
-    """Wait until the journal has it, as of that unit."""
-    words = ["journalctl", "-b", "-q", "-o", "cat", "-u", UNIT]
+    """Wait until the journal has it: as of the scope, or of the unit if its writer had ended already."""
+    words = ["journalctl", "-b", "-q", "-o", "cat"]
 
     def logged() -> bool:
         log = subprocess.run(words, capture_output=True, text=True, check=True).stdout
