@@ -40,13 +40,6 @@ _OTHERS = (
 )
 
 
-_GENERATED = (
-    "/run/systemd/generator.early",
-    "/run/systemd/generator",
-    "/run/systemd/generator.late",
-)
-
-
 class Installed(Frozen):
     """A unit file that `install` has written."""
 
@@ -140,7 +133,7 @@ def _check_free(unit: str, source: str) -> None:
 
 def _check_generated(unit: str, source: str) -> None:
     """Raises Conflict for a unit that a generator, as podman's, has made of another file than `source`."""
-    for directory in _GENERATED:
+    for directory in serviceplan.GENERATED:
         path = f"{directory}/{unit}"
         try:
             text = syntax.decode(read_file(path) or b"")
@@ -192,8 +185,7 @@ def _remove(found: Iterable[Installed]) -> None:
             for instance in _instances(bus, one.unit):
                 # without its file systemd would not run what is to come after the stop; that takes as long
                 # as StopTimeout= says
-                while not scope.await_inactive(bus, instance):
-                    pass
+                scope.await_inactive(bus, instance, float("inf"))
     for one in found:
         for directory in (DIRECTORY, "/run/systemd/system"):
             _remove_links(directory, one.unit)

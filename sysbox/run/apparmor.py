@@ -75,8 +75,7 @@ def ensure(name: str) -> None:
     abi = next((one for one in apparmor_profile.ABIS if exists(f"{_ABIS}/{one}")), "")
     # the parser compiles in a child: timeout(1) ends both, also if this process has been killed
     command = ["timeout", _PATIENCE, PARSER, "--replace", "--skip-cache", "--quiet"]
-    file = _without_sockets(abi) if abi and not _has_rules_about_sockets(name) else ""
-    text = apparmor_profile.text(name, abi, file).encode("ascii")
+    text = apparmor_profile.text(name, abi, _description(name, abi)).encode("ascii")
     status, said = process.spawn(command, stdin=text, merge_stderr=True)
     if status:
         why = " ".join(said.decode("utf-8", "replace").split()) or f"exit status {status}"
@@ -92,18 +91,17 @@ def ensure(name: str) -> None:
     _mark(name)
 
 
-def _has_rules_about_sockets(name: str) -> bool:
-    """Whether the administrator has some, which must hold."""
-    from sysbox.security import apparmor_profile
+def _description(name: str, abi: str) -> str:
+    """Write the description that the profile is compiled for; its path.
+
+    "" where the parser's own must do: it has none, or the administrator has rules about sockets, which must
+    hold. Raises KernelError.
+    """
+    from sysbox.security import apparmor_profile  # as above
 
     yours = f"{_LOCAL}/{name}"
-    return is_directory(yours) or apparmor_profile.about_sockets(read_text(yours))
-
-
-def _without_sockets(abi: str) -> str:
-    """Write the description that the profile is compiled for; its path. Raises KernelError."""
-    from sysbox.security import apparmor_profile
-
+    if not abi or is_directory(yours) or apparmor_profile.about_sockets(read_text(yours)):
+        return ""
     make_private(MARKS)
     path = f"{MARKS}/abi-{abi}"
     description = apparmor_profile.without_sockets(read_text(f"{_ABIS}/{abi}"))

@@ -34,12 +34,11 @@ def start_detached(record: Record, *, new: bool = False) -> None:
     """
     unit = unit_file.service_of(record)
     ownslice.ensure(probe())
-    if not new:
-        # before there is a socket: what runs after the end of an earlier run answers too
-        with Bus.connect() as bus:
+    with Bus.connect() as bus:
+        if not new:
+            # before there is a socket: what runs after the end of an earlier run answers too
             _free_names(bus, record)
-    with _Report(record.id) as report:
-        with Bus.connect() as bus:
+        with _Report(record.id) as report:
             if restart.has_policy(record):
                 restart.mark_started(record)
                 if not new:
@@ -50,8 +49,9 @@ def start_detached(record: Record, *, new: bool = False) -> None:
                 scope.start_service(
                     bus, unit, plan, lambda: name_hold.forget_service(bus, unit)
                 ).wait_queued()
-        # with the connection closed: systemd sends each client every change of every unit
-        report.wait(unit)
+            # systemd sends each client every change of every unit
+            bus.close()
+            report.wait(unit)
 
 
 class _Report:

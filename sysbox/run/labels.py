@@ -22,6 +22,7 @@ _MODULE = (
     "or use --security-opt label=disable"
 )
 _USUAL = "container_t"
+_FITTING = f"{_USUAL}, or a type with the rules of one (attribute container_domain)"
 # part of a label that the policy may lack -> an example
 _EXAMPLES = {
     "type": "a type of processes, such as container_t; `seinfo -t` lists all types",
@@ -143,7 +144,7 @@ def _check_pipes(process: str, asked: str) -> None:
             raise SpecError(
                 f"--security-opt label=type:{asked}: SELinux would close the output of the container: "
                 "its policy has no rule for this type to write to sysbox's pipes",
-                hint=f"{_USUAL}, or a type with the rules of one (attribute container_domain)",
+                hint=_FITTING,
             )
         raise SpecError(
             f"SELinux would close the output of containers: its policy does not know sysbox ({own})",
@@ -165,7 +166,7 @@ def _check_start(found: Labels, record: Record) -> None:
         caller = labels.type_of(own)
         raise SpecError(
             f"--security-opt label=type:{asked['type']}: SELinux lets {caller} start no process of it",
-            hint=f"{_USUAL}, or a type with the rules of one (attribute container_domain)",
+            hint=_FITTING,
         )
     if _starts_from_root(record) and not lsm.allows(
         found.process, found.mount, "file", "entrypoint"

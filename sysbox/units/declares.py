@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from sysbox.base.errors import FormatError
 from sysbox.base.files import names, read_file
+from sysbox.units import serviceplan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PLACES = ("/etc/systemd/system", "/run/systemd/generator.early", "/run/systemd/generator")
+PLACES = (serviceplan.ADMINISTRATORS, *serviceplan.GENERATED)
 _SERVICE = ".service"
 
 

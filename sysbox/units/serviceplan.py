@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 ADMINISTRATORS = "/etc/systemd/system"  # where an administrator's units are (systemd.unit(5))
 DIRECTORY = "/etc/systemd/system.attached"  # an administrator's unit overrides one here
 WANTS = f"{ADMINISTRATORS}/multi-user.target.wants"
+# where generators write units (systemd.generator(7)); one in the first comes before an administrator's
+GENERATED = (
+    "/run/systemd/generator.early",
+    "/run/systemd/generator",
+    "/run/systemd/generator.late",
+)
 
 _SECOND = 1_000_000  # microseconds
 # seconds that systemd waits beyond the monitor's stop timeout, and for the end to be recorded: at a shutdown

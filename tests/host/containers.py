@@ -150,6 +150,15 @@ def commands() -> list[str]:
     return ps.stdout.splitlines()
 
 
+def active_state(unit: str) -> str:
+    """ActiveState= of a unit; "inactive" too where there is none."""
+    return systemctl("show", "-P", "ActiveState", unit)
+
+
+def is_active(unit: str) -> bool:
+    return active_state(unit) == "active"
+
+
 def systemctl(*words: str, check: bool = True) -> str:
     """systemctl(1): its output."""
     done = subprocess.run(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from containers import Container, eventually, systemctl
+from containers import Container, active_state, eventually, systemctl
 from lane import Sysbox
 from pod_lab import HELD, nothing_is_left
 
@@ -46,15 +46,11 @@ def declare(sysbox: Sysbox, tmp_path: Path, image: str) -> Iterator[Declare]:
     assert nothing_is_left() == []
 
 
-def state(unit: str) -> str:
-    return systemctl("show", "-P", "ActiveState", unit)
-
-
 def start(*containers: str) -> None:
     """Start the pod, and wait for the containers that start with it: `systemctl` waits for the pod alone."""
     systemctl("start", SERVICE)
     for name in containers:
-        eventually(lambda name=name: state(service(name)) == "active", f"{name} has started")
+        eventually(lambda name=name: active_state(service(name)) == "active", f"{name} has started")
 
 
 def service(name: str) -> str:
@@ -72,7 +68,7 @@ def test_a_pod_with_its_containers(declare: Declare, sysbox: Sysbox) -> None:
         pod, one="[Service]\nRestart=on-failure\nRestartSec=100ms", other="", late="StartWithPod=no"
     )
     start("one", "other")
-    assert state(service("late")) == "inactive"
+    assert active_state(service("late")) == "inactive"
     one, other = container(sysbox, "one"), container(sysbox, "other")
     assert one.exec("hostname") == other.exec("hostname") == "front"
     assert one.namespace("net") == other.namespace("net")
@@ -84,11 +80,11 @@ def test_a_pod_with_its_containers(declare: Declare, sysbox: Sysbox) -> None:
     held, pid = os.stat(HELD / POD / "net").st_ino, one.pid
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: systemctl("show", "-P", "NRestarts", service("one")) == "1", "it restarts")
-    eventually(lambda: state(service("one")) == "active", "it runs again")
+    eventually(lambda: active_state(service("one")) == "active", "it runs again")
     assert container(sysbox, "one").namespace("net") == f"net:[{held}]"
-    assert state(SERVICE) == "active"
+    assert active_state(SERVICE) == "active"
     systemctl("stop", SERVICE)
-    assert {state(service(name)) for name in ("one", "other")} == {"inactive"}
+    assert {active_state(service(name)) for name in ("one", "other")} == {"inactive"}
     assert nothing_is_left() == []
     assert sysbox("pod", "ps", "-q").stdout == ""
 
@@ -99,17 +95,17 @@ def test_a_restart_of_the_pod_is_that_of_its_services(declare: Declare, sysbox: 
     pids = {container(sysbox, name).pid for name in ("one", "other")}
     sysbox("pod", "restart", POD, check=True)
     for name in ("one", "other"):
-        eventually(lambda name=name: state(service(name)) == "active", f"{name} is up again")
+        eventually(lambda name=name: active_state(service(name)) == "active", f"{name} is up again")
     assert not pids & {container(sysbox, name).pid for name in ("one", "other")}
-    assert state(SERVICE) == "active"
+    assert active_state(SERVICE) == "active"
 
 
 def test_a_container_starts_its_pod(declare: Declare, sysbox: Sysbox) -> None:
     declare("[Pod]\nExitPolicy=continue", one="StartWithPod=no")
     systemctl("start", service("one"))
-    assert state(SERVICE) == "active"
+    assert active_state(SERVICE) == "active"
     systemctl("stop", service("one"))
-    assert state(SERVICE) == "active", "its policy is to stay"
+    assert active_state(SERVICE) == "active", "its policy is to stay"
     sysbox("pod", "rm", "-f", POD, check=True)
     systemctl("restart", SERVICE)
     assert (HELD / POD / "net").exists()
@@ -121,9 +117,9 @@ def test_the_pod_stops_with_its_last_container(declare: Declare) -> None:
     systemctl("enable", SERVICE)
     start("one", "other")
     systemctl("stop", service("one"))
-    assert state(SERVICE) == "active"
+    assert active_state(SERVICE) == "active"
     systemctl("stop", service("other"))
-    eventually(lambda: state(SERVICE) == "inactive", "the pod has stopped")
+    eventually(lambda: active_state(SERVICE) == "inactive", "the pod has stopped")
     eventually(lambda: nothing_is_left() == [], "nothing is left")
 
 
@@ -139,7 +135,7 @@ def test_what_ends_and_comes_back_keeps_the_pod(declare: Declare, sysbox: Sysbox
             lambda known=known: systemctl("show", "-P", "NRestarts", service("one")) != known,
             victim,
         )
-        eventually(lambda: state(service("one")) == "active", "it runs again")
+        eventually(lambda: active_state(service("one")) == "active", "it runs again")
     assert os.stat(HELD / POD / "net").st_ino == held
 
 
@@ -148,7 +144,7 @@ def test_a_reload_changes_nothing(declare: Declare, sysbox: Sysbox) -> None:
     start("one")
     pid, held = container(sysbox, "one").pid, os.stat(HELD / POD / "net").st_ino
     systemctl("daemon-reload")
-    assert (state(SERVICE), state(service("one"))) == ("active", "active")
+    assert (active_state(SERVICE), active_state(service("one"))) == ("active", "active")
     assert (container(sysbox, "one").pid, os.stat(HELD / POD / "net").st_ino) == (pid, held)
 
 
@@ -156,7 +152,7 @@ def test_a_pod_that_cannot_start(declare: Declare, sysbox: Sysbox) -> None:
     """Its containers do not start either, and nothing of it is left."""
     declare("[Pod]\nNetwork=no-such-network", one="")
     systemctl("start", service("one"), check=False)
-    assert state(SERVICE) == "failed"
-    assert state(service("one")) == "inactive"
+    assert active_state(SERVICE) == "failed"
+    assert active_state(service("one")) == "inactive"
     assert nothing_is_left() == []
     assert sysbox("ps", "-aq").stdout == ""

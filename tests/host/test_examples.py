@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import eventually, systemctl
+from containers import eventually, is_active, systemctl
 from lane import SYSBOX, Sysbox
 from test_databases import PGDATA, PROGRAMS, SERVICES, UNPACKED, archive
 
@@ -111,10 +111,6 @@ def examples(sysbox: Sysbox, images: None, tmp_path: Path) -> Iterator[Examples]
     shutil.rmtree("/var/lib/ci-job", ignore_errors=True)
 
 
-def active(unit: str) -> bool:
-    return systemctl("is-active", unit, check=False) == "active"
-
-
 def fetched(url: str) -> str:
     done = subprocess.run(["busybox", "wget", "-q", "-O", "-", url], capture_output=True, text=True)
     return done.stdout
@@ -125,8 +121,8 @@ def test_all_of_them_at_once(examples: Examples, sysbox: Sysbox) -> None:
     units = ["site", "database", "webapp", "worker@a", "worker@b"]
     systemctl("start", "--no-block", *units)
     for unit in units:
-        eventually(lambda unit=unit: active(unit), f"{unit} is started")  # type: ignore[misc]
-    assert all(active(one) for one in [*units, "webapp-database"])
+        eventually(lambda unit=unit: is_active(unit), f"{unit} is started")  # type: ignore[misc]
+    assert all(is_active(one) for one in [*units, "webapp-database"])
     eventually(lambda: "It works" in fetched("http://127.0.0.1:8080/"), "the site answers")
     visits = "http://127.0.0.1:8081/cgi-bin/visits"
     eventually(lambda: fetched(visits).startswith(":"), "the application has found its database")
@@ -142,7 +138,7 @@ def test_all_of_them_at_once(examples: Examples, sysbox: Sysbox) -> None:
     said = subprocess.run(["journalctl", "-u", "site", "-o", "cat"], capture_output=True, text=True)
     assert "Started" in said.stdout
     sysbox("unit", "uninstall", "worker@.service", check=True)
-    assert not any(active(one) for one in ("worker@a", "worker@b")), (
+    assert not any(is_active(one) for one in ("worker@a", "worker@b")), (
         "those of a template stop with it"
     )
     units = units[:3]
@@ -168,7 +164,7 @@ def test_it_comes_back(examples: Examples, name: str) -> None:
             lambda count=count: systemctl("show", "-P", "NRestarts", unit) == str(count),  # type: ignore[misc]
             "systemd restarts it",
         )
-        eventually(lambda: active(unit) and examples.pid(unit), "it runs again")
+        eventually(lambda: is_active(unit) and examples.pid(unit), "it runs again")
     systemctl("stop", unit)
     assert systemctl("show", "-P", "Result", unit) == "success"
     examples.sysbox("gc", check=True)  # what a start that was killed has left
@@ -233,6 +229,6 @@ def test_a_site_that_sleeps(examples: Examples) -> None:
     for _ in range(2):
         assert not examples.pid("idle-site")
         assert "asleep a moment ago" in fetched("http://127.0.0.1:8083/")
-        assert active("idle-site")
-        eventually(lambda: not active("idle-site"), "it stops when nobody is there")
-    assert active("idle-site.socket")
+        assert is_active("idle-site")
+        eventually(lambda: not is_active("idle-site"), "it stops when nobody is there")
+    assert is_active("idle-site.socket")

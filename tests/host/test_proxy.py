@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import eventually, systemctl
+from containers import active_state, eventually, systemctl
 from lane import TIMEOUT, Sysbox
 from test_units import NAME, SERVICE, Declare, journal, state
 
@@ -50,10 +50,6 @@ def listen(declare: Declare, sysbox: Sysbox, more: str = "", execute: str = SERV
     systemctl("start", SOCKET)
 
 
-def active(unit: str) -> str:
-    return systemctl("show", "-P", "ActiveState", unit)
-
-
 def main_of(unit: str) -> int:
     return int(systemctl("show", "-P", "MainPID", unit))
 
@@ -72,7 +68,7 @@ def test_it_starts_with_a_connection_and_stops_without(declare: Declare, sysbox:
         assert "\nCapPrm:\t0000000000000000\n" in status
         eventually(lambda: state() == "inactive", "no connection is left")
         assert not declare.is_there()
-    assert active(SOCKET) == "active"
+    assert active_state(SOCKET) == "active"
 
 
 def test_it_freezes_and_thaws(declare: Declare, sysbox: Sysbox) -> None:
@@ -155,9 +151,9 @@ def test_many_connections_at_once_start_it_once(declare: Declare, sysbox: Sysbox
 def test_an_open_connection_keeps_it(declare: Declare, sysbox: Sysbox) -> None:
     listen(declare, sysbox, "IdleStop=1")
     with socket.create_connection(("127.0.0.1", PORT), timeout=TIMEOUT):
-        eventually(lambda: active(PROXY) == "active", "it runs")
+        eventually(lambda: active_state(PROXY) == "active", "it runs")
         time.sleep(2.5)  # longer than it may be idle
-        assert (state(), active(PROXY)) == ("active", "active")
+        assert (state(), active_state(PROXY)) == ("active", "active")
     eventually(lambda: state() == "inactive", "no connection is left")
 
 
@@ -183,7 +179,7 @@ def test_a_paused_one_stays_paused(declare: Declare, sysbox: Sysbox) -> None:
     systemctl("stop", PROXY)
     with socket.create_connection(("127.0.0.1", PORT), timeout=TIMEOUT) as connection:
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        eventually(lambda: active(PROXY) == "active", "the proxy has the connection")
+        eventually(lambda: active_state(PROXY) == "active", "the proxy has the connection")
         assert one.inspect("State.Status") == "paused"
         one("unpause")
         assert connection.recv(100).startswith(b"HTTP/")
@@ -195,10 +191,12 @@ def test_a_proxy_that_is_killed_while_it_waits(declare: Declare, sysbox: Sysbox)
     listen(declare, sysbox, "IdleStop=600", late)
     with socket.create_connection(("127.0.0.1", PORT), timeout=TIMEOUT) as connection:
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        eventually(lambda: active(PROXY) == "activating" and main_of(PROXY) > 0, "it waits")
+        eventually(lambda: active_state(PROXY) == "activating" and main_of(PROXY) > 0, "it waits")
         os.kill(main_of(PROXY), signal.SIGKILL)
         # with the proxy the container has ended as when it is idle, and begins anew
-        eventually(lambda: active(PROXY) == "activating" and main_of(PROXY) > 0, "another waits")
+        eventually(
+            lambda: active_state(PROXY) == "activating" and main_of(PROXY) > 0, "another waits"
+        )
         eventually(declare.is_there, "the container is there")
         declare.container().exec("touch", "/go")
         assert connection.recv(100).startswith(b"HTTP/")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import eventually, systemctl
+from containers import eventually, is_active, systemctl
 from lane import SYSBOX, Sysbox
 
 NAME = "published"
@@ -229,7 +229,7 @@ def unit(sysbox: Sysbox, server: str) -> Iterator[None]:
 
 def rules_are_made() -> bool:
     """Whether sysbox-firewall.service has ended its work."""
-    return systemctl("show", "--value", "-p", "ActiveState", "sysbox-firewall") == "active"
+    return is_active("sysbox-firewall")
 
 
 @pytest.mark.usefixtures("unit")

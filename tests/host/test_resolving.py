@@ -21,7 +21,7 @@ from pathlib import Path
 
 import dnsclient
 import pytest
-from containers import V1, Container, Containers, eventually
+from containers import V1, Container, Containers, active_state, eventually
 from faults import SEED
 from lane import SLOWNESS, SYSBOX, Sysbox
 
@@ -81,11 +81,6 @@ def lookup(container: Container, name: str) -> list[str]:
     words = container.sh(f"nslookup {name} 2>/dev/null || true").splitlines()
     answers = words[words.index("") + 1 :] if "" in words else []
     return sorted(line.partition(":")[2].strip() for line in answers if line.startswith("Address"))
-
-
-def active(unit: str) -> str:
-    done = subprocess.run(["systemctl", "is-active", unit], capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 def limit_of(pid: str, controller: str) -> int:
@@ -219,18 +214,18 @@ def test_the_units_come_with_the_first_and_go_with_the_last(
 ) -> None:
     network("names")
     unit = resolverplan.socket_unit("names")
-    assert active(unit) == "inactive"
+    assert active_state(unit) == "inactive"
     one = containers("--name", "one", "--network", "names")
-    assert active(unit) == "active"
+    assert active_state(unit) == "active"
     assert not processes("names"), "nobody has asked"
     two = containers("--name", "two", "--network", "names")
     assert lookup(two, "one")
     assert processes("names")
     one("rm", "-f")
-    assert active(unit) == "active"
+    assert active_state(unit) == "active"
     two("rm", "-f")
     eventually(lambda: not processes("names"), "the resolver has ended")
-    eventually(lambda: active(unit) == "inactive", "its socket is closed")
+    eventually(lambda: active_state(unit) == "inactive", "its socket is closed")
     assert not Path(names.directory_of("names")).exists()
 
 
@@ -245,7 +240,7 @@ def test_it_leaves_when_nobody_asks_and_comes_back(
     (first,) = processes("names")
     time.sleep(serve.IDLE)
     eventually(lambda: not processes("names"), "the resolver has left")
-    assert active(resolverplan.socket_unit("names")) == "active"
+    assert active_state(resolverplan.socket_unit("names")) == "active"
     assert dnsclient.ask(server, "web") == answer
     assert processes("names") not in ([], [first])
 
@@ -334,7 +329,8 @@ def test_64_at_once(sysbox: Sysbox, network: Make, image: str) -> None:
     finally:
         sysbox("rm", "-f", *(f"many-{n}" for n in range(64)))
     eventually(
-        lambda: active(resolverplan.socket_unit("names")) == "inactive", "the resolver has ended"
+        lambda: active_state(resolverplan.socket_unit("names")) == "inactive",
+        "the resolver has ended",
     )
 
 

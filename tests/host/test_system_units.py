@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import eventually, systemctl
+from containers import eventually, is_active, systemctl
 from lane import SYSBOX, Sysbox
 
 BASES = [Path("/usr/local/lib"), Path("/etc")]
@@ -34,10 +34,6 @@ def installed(sysbox: Sysbox) -> Iterator[list[Path]]:
     sysbox("system", "uninstall-units")
     systemctl("daemon-reload")
     systemctl("start", "sysbox-boot.service", check=False)  # that of an embedded host
-
-
-def is_active(unit: str) -> bool:
-    return systemctl("is-active", unit, check=False) == "active"
 
 
 def test_what_is_written_enabled_and_removed(sysbox: Sysbox, installed: list[Path]) -> None:

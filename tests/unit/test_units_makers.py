@@ -11,6 +11,7 @@ from sysbox.base.errors import Conflict
 from sysbox.cli.doctor import declared as checks
 from sysbox.conf.values import Settings
 from sysbox.lifecycle import unit, unit_files, unit_makers
+from sysbox.units import serviceplan
 from sysbox.units.quadlet import generate, sources
 from sysbox.units.quadlet.units import Service
 
@@ -190,7 +191,7 @@ def test_an_installed_unit_takes_no_place_of_a_generated_one(
 ) -> None:
     """But of one that was made of the same file, which the generator then leaves out."""
     monkeypatch.setattr(unit, "DIRECTORY", str(places.etc))
-    monkeypatch.setattr(unit, "_GENERATED", (str(places.normal),))
+    monkeypatch.setattr(serviceplan, "GENERATED", (str(places.normal),))
     write(tmp_path, web__container=IMAGE, other__container=IMAGE)
     (places.normal / "web.service").write_text(f"[Unit]\nSourcePath={tmp_path}/other.container\n")
     (places.normal / "alias.service").symlink_to("web.service")
