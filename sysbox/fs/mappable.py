@@ -42,7 +42,7 @@ def why_not_kernel() -> str:
 def why_not_root(name: str, layers: tuple[str, ...]) -> str:
     """Why the storage driver `name` cannot map the ids of its layers on this host; "" where it can."""
     make_private(CONTAINERS)
-    key = "-".join((name, *map(_file_system, (CONTAINERS, f"{IMAGES}/layers"))))
+    key = "-".join((name, *map(_file_system_of, (CONTAINERS, f"{IMAGES}/layers"))))
     return _unless_known(key, lambda attempts: attempts.root(name, layers[:1]))
 
 
@@ -55,16 +55,27 @@ def why_not(path: str, *, recursive: bool = True) -> str:
     asked = path
     while not exists(path):
         path = path.rstrip("/").rpartition("/")[0] or "/"
-    if recursive and path == asked and _has_mounts_below(path):
-        return _answer(lambda attempts: attempts.path(path, recursive=True))
-    return _unless_known(_file_system(path), lambda attempts: attempts.path(path, recursive=False))
-
-
-def _file_system(path: str) -> str:
-    """What tells file systems apart: the number of one alone serves another after an umount."""
+    # one look at the path: a link on it may lead elsewhere the next moment, and the note is kept until a boot
     fd = _open(path)
     try:
-        return f"{posix.fstat(fd).st_dev}:{_sys.fstatfs_type(fd):x}"
+        if recursive and path == asked and _has_mounts_below(fd):
+            return _answer(lambda attempts: attempts.path(path, fd, recursive=True))
+        return _unless_known(
+            _file_system(fd), lambda attempts: attempts.path(path, fd, recursive=False)
+        )
+    finally:
+        posix.close(fd)
+
+
+def _file_system(fd: int) -> str:
+    """What tells file systems apart: the number of one alone serves another after an umount."""
+    return f"{posix.fstat(fd).st_dev}:{_sys.fstatfs_type(fd):x}"
+
+
+def _file_system_of(path: str) -> str:
+    fd = _open(path)
+    try:
+        return _file_system(fd)
     finally:
         posix.close(fd)
 
@@ -104,13 +115,8 @@ def _answer(attempt: Attempt) -> str:
     return ""
 
 
-def _has_mounts_below(path: str) -> bool:
-    """`path` may lead there by symbolic links."""
-    fd = _open(path)
-    try:
-        place = posix.readlink(f"/proc/self/fd/{fd}").rstrip("/") + "/"
-    finally:
-        posix.close(fd)
+def _has_mounts_below(fd: int) -> bool:
+    place = posix.readlink(f"/proc/self/fd/{fd}").rstrip("/") + "/"
     for one in "\\ \t\n":  # as proc_pid_mountinfo(5) writes them
         place = place.replace(one, f"\\{ord(one):03o}")
     lines = read_text("/proc/self/mountinfo", 1 << 24).splitlines()

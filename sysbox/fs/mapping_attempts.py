@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 _SOME = (IdMap(inside=0, outside=1 << 20, count=1 << 16),)
 
 
-def path(path: str, *, recursive: bool) -> None:
-    """Map the ids of a directory or file. Raises KernelError, Unsupported."""
+def path(path: str, fd: int, *, recursive: bool) -> None:
+    """Map the ids of a directory or file, `fd`, found at `path`. Raises KernelError, Unsupported."""
     owner = idmaps.open_namespace(_SOME, _SOME)
     try:
-        posix.close(mount.clone_mapped(path, owner, recursive=recursive))
+        posix.close(mount.clone_mapped("", owner, recursive=recursive, dirfd=fd))
     except KernelError as error:
         if error.errno not in (errno.EINVAL, errno.EPERM):
             raise

@@ -131,9 +131,11 @@ def clone_tree(path: str, *, recursive: bool, dirfd: int = AT_FDCWD) -> int:
         raise KernelError.of("bind", path, error) from None
 
 
-def clone_mapped(path: str, user_namespace: int, *, recursive: bool = False) -> int:
+def clone_mapped(
+    path: str, user_namespace: int, *, recursive: bool = False, dirfd: int = AT_FDCWD
+) -> int:
     """`clone_tree` of `path`, with its ids mapped as in a user namespace, an fd. Raises KernelError."""
-    copy = clone_tree(path, recursive=recursive)
+    copy = clone_tree(path, recursive=recursive, dirfd=dirfd)
     try:
         set_attributes(copy, set=MOUNT_ATTR_IDMAP, recursive=recursive, userns_fd=user_namespace)
     except BaseException:

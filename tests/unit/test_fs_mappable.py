@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,3 +137,32 @@ def test_what_is_mounted_below_counts(tmp_path: Path, way: str) -> None:
     assert after == f"the kernel cannot map the ids of {path}"
     assert before == alone
     assert before in ("", after)
+
+
+def test_a_link_that_changes_teaches_nothing_wrong(notes: Path, tmp_path: Path) -> None:
+    """What the link led to at first was noted as what could be mapped a moment later."""
+
+    def look() -> bool:
+        cannot = tmp_path / "cannot"
+        cannot.mkdir()
+        mount("-t", "proc", "proc", cannot)
+        link, over = tmp_path / "link", threading.Event()
+        link.symlink_to("/")
+
+        def change() -> None:
+            while not over.is_set():
+                for target in (tmp_path, cannot):
+                    (tmp_path / "next").symlink_to(target)
+                    (tmp_path / "next").rename(link)
+
+        changing = threading.Thread(target=change)
+        changing.start()
+        try:
+            for _ in range(300):
+                mappable.why_not(str(link), recursive=False)
+        finally:
+            over.set()
+            changing.join()
+        return mappable.why_not(str(cannot), recursive=False) == ""
+
+    assert not in_child(look, CLONE_NEWNS)
