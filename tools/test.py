@@ -1,22 +1,28 @@
 """Usage: tools/test.py
 
 Runs all lanes of tests, one after the other. A failed test is run a second time, by itself and on a fresh
-host. If it passes then, it is reported as UNSTEADY, with the end of both logs. Exit status: 0 if no test
-failed twice and at most three were unsteady, else 1.
+host. If it passes then, it is reported as UNSTEADY, with the end of both logs. A lane that takes longer than
+DEADLINE is interrupted, so that it says what failed until then. Exit status: 0 if no test failed twice and at
+most three were unsteady, else 1.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST = 3  # unsteady tests in one run
 END = 60  # lines of a log
+DEADLINE = (
+    2400.0  # seconds for a lane, or for one of its tests; twice what they take on a busy machine
+)
 # status of pytest and of the lanes if tests failed; any other status means a worse error
 TESTS_FAILED = 1
 FAILED = re.compile(r"^failed: (\S.*)$", re.MULTILINE)  # printed by tests/conftest.py
@@ -62,15 +68,31 @@ def main() -> int:
 def run(command: tuple[str, ...]) -> tuple[int, str]:
     """The exit status of a command and its output, which is also shown while it runs."""
     said = []
+    # a group of its own: an interrupt must reach pytest below the lane's script
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0
     ) as process:
         assert process.stdout
-        while data := os.read(process.stdout.fileno(), 1 << 16):
-            sys.stdout.buffer.write(data)
-            sys.stdout.flush()
-            said.append(data)
+        timer = threading.Timer(DEADLINE, interrupt, (process, f"not done after {DEADLINE:.0f} s"))
+        timer.daemon = True
+        timer.start()
+        try:
+            while data := os.read(process.stdout.fileno(), 1 << 16):
+                sys.stdout.buffer.write(data)
+                sys.stdout.flush()
+                said.append(data)
+        except KeyboardInterrupt:
+            interrupt(process, "interrupted")
+            raise
+        finally:
+            timer.cancel()
     return process.returncode, b"".join(said).decode(errors="replace").replace("\r\n", "\n")
+
+
+def interrupt(process: subprocess.Popen[bytes], why: str) -> None:
+    """Have a lane end as ^C does: pytest reports what it has, the script stops its hosts."""
+    say(f"{why}: the lane ends")
+    os.killpg(process.pid, signal.SIGINT)
 
 
 def failed_tests(output: str) -> list[str]:
@@ -108,4 +130,9 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    for ending in (
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # the lane is not in this process group: it must be told
+        signal.signal(ending, signal.default_int_handler)
     sys.exit(main())

@@ -158,9 +158,9 @@ def test_brought_back_at_boot(containers: Containers, sysbox: Sysbox) -> None:
 @pytest.fixture
 def joined(containers: Containers) -> tuple[Container, Container]:
     """One, and one in its namespaces: both come back at boot."""
-    net = containers("--restart", "always", command=POLITE)
+    net = ready(containers("--restart", "always", command=POLITE))
     shared = (f"--network=container:{net.id}", f"--pid=container:{net.id}")
-    return net, containers("--restart", "always", *shared, command=POLITE)
+    return net, ready(containers("--restart", "always", *shared, command=POLITE))
 
 
 def end_as_at_shutdown(*those: Container) -> None:

@@ -89,3 +89,15 @@ def test_more_than_three_fail(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["import nothing_of_the_kind\n", "def test_a(:\n", ""])
 def test_a_lane_that_did_not_run_fails(run: Run, text: str) -> None:
     assert run(text)[0] == 1
+
+
+def test_a_lane_that_hangs_says_what_failed_before(
+    run: Run, tool: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tool, "DEADLINE", 5.0)
+    status, output = run(
+        "import time\n\ndef test_bad(): assert not 1\n\ndef test_hangs(): time.sleep(600)\n"
+    )
+    assert status == 1
+    assert "test: not done after 5 s: the lane ends" in output
+    assert "failed: test_0.py::test_bad" in output

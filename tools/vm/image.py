@@ -67,11 +67,14 @@ def _build(directory: Path, packages: list[str]) -> None:
 
 
 def requirements() -> list[str]:
-    """The packages that the project needs at run time, and pytest."""
+    """The packages that the project needs at run time, and pytest with its limit of time."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
     tests = project["optional-dependencies"]["test"]
-    return [*project["dependencies"], *(name for name in tests if name.startswith("pytest "))]
+    return [
+        *project["dependencies"],
+        *(name for name in tests if name.startswith(("pytest ", "pytest-timeout "))),
+    ]
 
 
 def _check_interpreter() -> None:
