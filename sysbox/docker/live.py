@@ -54,8 +54,7 @@ def read_live(record: Record, pid: int) -> Live | None:
     """Ask systemd about a running container; None when that fails, or the container has just ended."""
     facts = probe()
     try:
-        # the monitor of an older version does not do this when a limit is set
-        property_changes.apply_newest(record, facts)
+        property_changes.apply_missed(record, facts)
     except SysboxError:
         pass  # ignoring: the container has just ended; its limits are shown as they are
     asked = ["ControlGroup", "Slice"]

@@ -43,15 +43,20 @@ _STUCK = (
 )
 
 
+def is_due(record: Record, facts: HostFacts) -> bool:
+    """Whether a limit was set by the name that systemd does not act on, as far as the drop-ins say now."""
+    return bool(spellings.translate(_assigned(record), facts))
+
+
 def translate(record: Record, facts: HostFacts | None = None) -> bool:
     """Make the name of a limit that was set last take effect; whether anything had to be done.
 
-    The scope exists, or has just ended. Raises SysboxError.
+    The scope exists, or has just ended. The caller holds the lock. Raises SysboxError.
     """
     facts = facts or probe()
     on_v1 = facts.cgroup_mode == "v1"
     unit = names.scope_unit(record.id)
-    if spellings.translate(_assigned(record), facts):
+    if is_due(record, facts):
         _await_quiet(record)
     elif not on_v1:
         return False
@@ -75,7 +80,7 @@ def translate(record: Record, facts: HostFacts | None = None) -> bool:
             if not lost:
                 break
             # these were set by others while we set ours: set them again, so that they count
-            scope.set_properties(bus, unit, lost)
+            scope.set_properties(bus, unit, spellings.unset_first(lost, facts))
         if on_v1 and any(one.name in _STUCK for one in made):
             scope.reload(bus)
     return bool(made)

@@ -18,6 +18,7 @@ from lane import Sysbox
 from sysbox import scope
 from sysbox.base.errors import SystemdError
 from sysbox.container import store
+from sysbox.container.locks import Lock
 from sysbox.host import probe
 from sysbox.run import tuned
 from sysbox.units.bus import Bus
@@ -240,3 +241,15 @@ def test_nobody_watches(containers: Containers) -> None:
             assert limits(one)["cpu"] == weight
     finally:
         os.kill(monitor, signal.SIGCONT)
+
+
+def test_who_looks_does_not_interfere(containers: Containers) -> None:
+    """Two processes that said it again at once read what the other had half written: no limit was left."""
+    one = containers(*FLAGS)
+    with Lock(one.id):
+        systemctl("set-property", one.scope, "MemoryMax=50M" if V1 else "MemoryLimit=50M")
+        before = tuned.drop_ins(one.id)
+        one.inspect("HostConfig.Memory")
+        assert tuned.drop_ins(one.id) == before
+        assert not settled(one)
+    eventually(has(one, {"memory": 50 * MIB}), "the monitor does it")

@@ -10,7 +10,7 @@ from hostfacts import facts
 from sysbox.host import HostFacts
 from sysbox.units.limits import spellings
 from sysbox.units.limits.dropins import PAIRS
-from sysbox.units.limits.properties import INFINITY
+from sysbox.units.limits.properties import INFINITY, Property
 
 V1, V2 = facts("v1"), facts("v2")
 # values of one limit by both names, and what stands in the other's place
@@ -105,3 +105,16 @@ def test_two_drop_ins_of_a_key() -> None:
     assert told(V2, (1, "MemoryLimit=4096"), (2, "MemoryLimit=50.00%%")) == [
         ("MemoryMaxScale", 1 << 31)
     ]
+
+
+def test_what_is_set_again_is_unset_first() -> None:
+    """Else the last drop-in takes the limit off, as a user would who says infinity."""
+    limit, none = (
+        Property(name=name, signature="t", value=value)
+        for name, value in (("MemoryLimit", 4096), ("MemoryMax", INFINITY))
+    )
+    assert spellings.unset_first((limit, none), V1) == (none, limit)
+    assert told(V1, (1, "MemoryLimit=4096"), (2, "MemoryMax=infinity")) == [
+        ("MemoryLimit", INFINITY)
+    ]
+    assert told(V1, (1, "MemoryMax=infinity"), (2, "MemoryLimit=4096")) == []

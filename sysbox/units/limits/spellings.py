@@ -60,8 +60,12 @@ def translate(found: dict[str, Assigned], facts: HostFacts) -> tuple[Property, .
             for key in _MASKING
             if key in found and not is_neutral(key, found[key].text)
         ]
-    # unset properties first: their drop-ins are then never newer than those of the others
-    return tuple(sorted(wanted, key=lambda one: not _is_unset(one, facts)))
+    return unset_first(wanted, facts)
+
+
+def unset_first(properties: Iterable[Property], facts: HostFacts) -> tuple[Property, ...]:
+    """Unset properties before the others: their drop-ins are then never newer than those of the others."""
+    return tuple(sorted(properties, key=lambda one: not _is_unset(one, facts)))
 
 
 def _to_new(old: str, new: str, found: dict[str, Assigned], facts: HostFacts) -> list[Property]:
