@@ -16,6 +16,18 @@ LONG = 20  # seconds: a file that takes as long is named after a run on several 
 _CHECKOUT = str(Path(__file__).parent.parent)
 sys.path[:] = [path for path in sys.path if os.path.abspath(path or ".") != _CHECKOUT]
 
+_kill = os.kill
+
+
+def _kill_one(pid: int, number: int) -> None:
+    """kill(2), but not of 0, the pid of what does not run: that signals or stops the whole lane."""
+    if pid <= 0:
+        raise ValueError(f"kill: {pid} is the pid of no process")
+    _kill(pid, number)
+
+
+os.kill = _kill_one
+
 # a shell that starts a job in the background has it ignore ^C, and so would everything that tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

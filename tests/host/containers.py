@@ -8,13 +8,14 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lane import SLOWNESS, SYSBOX, Sysbox
 
 from sysbox.host import probe
 from sysbox.linux import cgroup
 
+Found = TypeVar("Found")
 V1 = probe().cgroup_mode == "v1"
 PATIENCE = 15.0 * SLOWNESS  # seconds for anything that comes by itself
 
@@ -105,12 +106,13 @@ class Containers:
             self._sysbox("rm", "-f", "-v", *self._made)
 
 
-def eventually(condition: Callable[[], object], what: str) -> None:
-    """Wait until it is true, or fail saying what never was."""
+def eventually(condition: Callable[[], Found], what: str) -> Found:
+    """Wait until it is true, or fail saying what never was; its value, which may soon be another."""
     deadline = time.monotonic() + PATIENCE
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, f"not in {PATIENCE:.0f} s: {what}"
         time.sleep(0.01 * SLOWNESS)
+    return found
 
 
 def within(measure: Callable[[], float], low: float, high: float) -> None:

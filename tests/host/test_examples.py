@@ -158,8 +158,7 @@ def test_it_comes_back(examples: Examples, name: str) -> None:
     starter, payload = (lambda: main_pid(unit)), (lambda: examples.pid(unit))
     for count, victim in enumerate((starter, payload, starter), start=1):
         # the process that starts it becomes the monitor
-        eventually(victim, "there is one")
-        os.kill(victim(), signal.SIGKILL)
+        os.kill(eventually(victim, "there is one"), signal.SIGKILL)
         eventually(
             lambda count=count: systemctl("show", "-P", "NRestarts", unit) == str(count),  # type: ignore[misc]
             "systemd restarts it",
