@@ -8,7 +8,7 @@
  *                    [--json FILE MAX_SIZE MAX_FILES BESIDE]
  *                    [--terminal FD] [--input FD] [--attach FD 0|1]
  *                    [--health INTERVAL START_INTERVAL LAUNCHER ID] [--hold FD MILLISECONDS]
- *                    [--helper LAUNCHER ID] [--drop-ins DIRECTORY] [--notify FD CGROUP ADDRESS]
+ *                    [--helper LAUNCHER ID] [--drop-ins DIRECTORY] [--notify FD CGROUP ADDRESS] [--listening FD...]
  *
  * NAME is the container's, for those who see the command in `systemctl status` or ps.
  *
@@ -63,6 +63,8 @@ static struct {
     int oom_policy;   /* the first letter of continue, stop, kill */
     int timeout;      /* the container was killed, since it did not stop in time */
     int64_t deadline; /* milliseconds(); 0 until a stop is requested */
+    char **listening; /* the descriptors of sockets that listened when the container got them */
+    int listeners;    /* how many */
     int64_t relieved; /* milliseconds(): when it is stopped since it has run out of memory; 0: it is not */
 } monitor = {.dir = -1, .stop_timeout = 10, .stop_signal = SIGTERM, .terminal = -1, .freezer = -1};
 
@@ -93,8 +95,22 @@ static int unrecorded(void)
     return refused;
 }
 
+/* systemd waits for connections again after us. A socket that the container has connected elsewhere, and whose
+ * other end has closed, is ready for ever: while its unit is to be stopped, systemd before 255 does nothing but
+ * look at it again (socket_enter_running of its source). One that is shut down has failed, and is closed. */
+static void shut_down_lost_sockets(void)
+{
+    for (int at = 0; at < monitor.listeners; at++) {
+        int fd = atoi(monitor.listening[at]), listens = 1;
+        socklen_t size = sizeof listens;
+        if (!getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) && !listens)
+            shutdown(fd, SHUT_RDWR);
+    }
+}
+
 static _Noreturn void finish(const siginfo_t *how)
 {
+    shut_down_lost_sockets();
     usage_read();
     int lacking = unrecorded();
     int number = how->si_code == CLD_EXITED ? 0 : how->si_status;
@@ -303,7 +319,10 @@ static void parse(char **argument)
             helper_watch(value[0]);
         else if (!strcmp(option, "--notify") && given == 3)
             notify_open(atoi(value[0]), monitor.pid, value[1], value[2]);
-        else if (!strcmp(option, "--json") && given == 4)
+        else if (!strcmp(option, "--listening")) {
+            monitor.listening = value;
+            monitor.listeners = given;
+        } else if (!strcmp(option, "--json") && given == 4)
             jsonlog_open(value[0], strtoull(value[1], NULL, 10), atoi(value[2]), value[3]);
         else if (!strcmp(option, "--thaw") && given == 2) {
             monitor.freezer = open(value[0], O_WRONLY | O_CLOEXEC);

@@ -181,6 +181,10 @@ class Attended:
                 machine.register_later(self._entry)
                 ended = self._foreground.wait(self._started.oom, self._started.reports)
             machine.cancel_register()
+            if b"LISTEN_FDS" in posix.environ:
+                from sysbox.run import listen  # few containers get sockets
+
+                listen.shut_down_lost()
             if self._record.spec.security.recorded:
                 from sysbox.run import recording  # few containers are recorded
 

@@ -5,6 +5,7 @@ systemd hands LISTEN_FDS of them over, from descriptor 3 on, to the process LIST
 
 from __future__ import annotations
 
+import _socket
 import posix
 
 from sysbox.base.errors import SpecError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 FIRST = 3
 _MOST = 1024
 _taken: dict[int, tuple[int, ...]] = {}  # by process: they are looked at once
+_listening: list[int] = []  # those that wait for connections
 
 
 def fds() -> tuple[int, ...]:
@@ -48,7 +50,43 @@ def _take() -> tuple[int, ...]:
             is_passed = False
         if not is_passed:
             raise SpecError(f"LISTEN_FDS={len(found)}: descriptor {fd} was not passed on")
+    _listening[:] = [fd for fd in found if _listens(fd)]
     return found
+
+
+def _listens(fd: int) -> bool:
+    try:
+        copy = _socket.socket(fileno=posix.dup(fd))
+    except OSError:
+        return False  # a FIFO, a message queue or a file (systemd.socket(5))
+    try:
+        return bool(copy.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN))
+    except OSError:
+        return False  # netlink(7) has no connections
+    finally:
+        copy.close()
+
+
+def listening() -> tuple[int, ...]:
+    """Those of `fds` that waited for connections before the payload got them."""
+    return tuple(_listening)
+
+
+def shut_down_lost() -> None:
+    """After the end of the container: shut down the sockets of which it has made something else.
+
+    systemd watches them again, and before 255 does nothing else for ever: `shut_down_lost_sockets` of
+    src/monitor.c, which does the same for those that it supervises.
+    """
+    for fd in _listening:
+        if not _listens(fd):
+            copy = _socket.socket(fileno=posix.dup(fd))
+            try:
+                copy.shutdown(_socket.SHUT_RDWR)
+            except OSError:
+                pass  # ignoring: it is not connected, which systemd notices
+            finally:
+                copy.close()
 
 
 def with_variables(plan: Plan) -> Plan:

@@ -40,6 +40,7 @@ class Duties(Frozen):
     # launcher and container, of the command that is run when others change its limits
     helper: tuple[str, str] = ("", "")
     drop_ins: tuple[str, ...] = ()  # the directories in which systemd leaves such changes
+    listening: tuple[int, ...] = ()  # sockets of systemd's that the payload was given
     # the path of its scope's cgroup, and $NOTIFY_SOCKET of the service
     notify: tuple[str, str] | None = None
     hold: int = -1  # the connection by which machined was told, to be kept open for a while
@@ -69,6 +70,8 @@ def become(duties: Duties, streams: Streams, terminal: int) -> NoReturn:
         words += ["--attach", _inherited(duties.attach), str(int(duties.wait_for_first))]
     if duties.hold >= 0:
         words += ["--hold", _inherited(duties.hold), str(int(HOLD * 1000))]
+    if duties.listening:
+        words += ["--listening", *map(_inherited, duties.listening)]
     told = duties.notify and (_inherited(streams.sockets[NOTIFY]), *duties.notify)
     for option, values in (
         ("--json", duties.json),

@@ -6,6 +6,8 @@ it with a clean environment, and runs run/cleanup.py at its end.
 
 from __future__ import annotations
 
+import posix
+
 from sysbox.base import program
 from sysbox.base.errors import FormatError, NotFound, described
 from sysbox.container import log_options, store
@@ -174,6 +176,7 @@ def _duties(
         drop_ins=(tuned.prepare(record.id), *_of_service(record)),
         health=_checks(record),
         notify=_told(record),
+        listening=_listening(),
         hold=machine.register(start.machine_of(record, started)),
     )
 
@@ -190,6 +193,14 @@ def _told(record: Record) -> tuple[str, str] | None:
     """The cgroup whose processes are heard, and who is told; None where the payload tells nothing."""
     runtime = store.runtime(record.id) if record.spec.ready == "container" else None
     return (runtime.cgroup, unix.notify_address()) if runtime else None
+
+
+def _listening() -> tuple[int, ...]:
+    if b"LISTEN_FDS" not in posix.environ:
+        return ()
+    from sysbox.run import listen
+
+    return listen.listening()
 
 
 def _json(record: Record, image_env: tuple[str, ...]) -> tuple[str, int, int, str] | None:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,20 +165,77 @@ def test_a_socket_file_of_a_template(declare: Declare, sysbox: Sysbox, tmp_path:
     assert files == [f"/etc/systemd/system/{NAME}@{one}.socket" for one in ("1", "")]
 
 
-def test_a_socket_of_the_host_is_a_way_to_its_network(declare: Declare, sysbox: Sysbox) -> None:
-    """As docs/security.md says: whoever gets one needs no network of his own."""
-    script = (
-        "import socket,ctypes; ctypes.CDLL(None).connect(3, bytes(16), 16); s = socket.socket(fileno=3); "
-        's.setblocking(True); s.connect(("127.0.0.1", {port})); s.sendall(b"inside"); s.recv(1)'
-    )
+# makes the socket that it gets a connection to a port, and stays
+CONNECTS = """
+import ctypes, socket, time
+ctypes.CDLL(None).connect(3, bytes(16), 16)
+one = socket.socket(fileno=3)
+one.setblocking(True)
+one.connect(("127.0.0.1", {port}))
+one.sendall(b"inside")
+time.sleep(1000)
+"""
+
+
+@pytest.fixture
+def lost(tmp_path: Path) -> Iterator[Path]:
+    """A program that takes systemd's socket to a server, which then closes its half of the connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(TIMEOUT)
-        execute = script.format(port=server.getsockname()[1])
-        more = f"ListenStream=127.0.0.1:{PORT}\nNetwork=none\nStopSignal=KILL\nExec=python3 -c '{execute}'"
-        sysbox("unit", "install", declare.file(more), check=True)
-        systemctl("start", SERVICE)
-        with server.accept()[0] as connection:
-            assert connection.recv(64) == b"inside"
+        (tmp_path / "server.py").write_text(CONNECTS.format(port=server.getsockname()[1]))
+        accepted: list[socket.socket] = []
+
+        def serve() -> None:
+            accepted.append(server.accept()[0])
+            accepted[0].settimeout(TIMEOUT)
+            assert accepted[0].recv(64) == b"inside"
+            accepted[0].shutdown(socket.SHUT_WR)
+            (tmp_path / "lost").touch()
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        yield tmp_path / "lost"
+        serving.join()
+        accepted[0].close()
+
+
+def stopped(*units: str) -> None:
+    """They can be, and systemd does other work as before: it did nothing else than look at the socket."""
+    systemctl("stop", *units)
+    systemctl("daemon-reload")
+    # it has closed a socket that was shut down
+    assert systemctl("is-active", units[0], check=False) in ("failed\n", "failed", "inactive")
+    assert not listens(PORT)
+
+
+def test_a_socket_of_the_host_is_a_way_to_its_network(
+    declare: Declare, sysbox: Sysbox, lost: Path
+) -> None:
+    """As docs/security.md says: whoever gets one needs no network of his own. The host's systemd goes on."""
+    install(declare, sysbox, f"ListenStream=127.0.0.1:{PORT}\nNetwork=none")
+    systemctl("start", SERVICE)
+    eventually(lost.exists, "the server has a connection")
+    stopped(SOCKET, SERVICE)
+
+
+def test_nor_does_systemd_hang_with_one_of_a_foreground_container(
+    tmp_path: Path, lost: Path
+) -> None:
+    command = [
+        *(
+            "systemd-run",
+            "--quiet",
+            f"--unit={NAME}",
+            f"--socket-property=ListenStream=127.0.0.1:{PORT}",
+        ),
+        *(SYSBOX, "run", "--rm", "--network", "none", "-v", f"{tmp_path}/server.py:/server.py:ro"),
+        *("--init", IMAGE, "python3", "/server.py"),
+    ]
+    subprocess.run(command, check=True)
+    with socket.create_connection(("127.0.0.1", PORT), timeout=TIMEOUT):
+        eventually(lost.exists, "the server has a connection")
+    stopped(SOCKET, SERVICE)
+    systemctl("reset-failed", SOCKET, SERVICE, check=False)
 
 
 def test_what_is_installed_is_removed_together(declare: Declare, sysbox: Sysbox) -> None:
