@@ -8,7 +8,8 @@ empty is taken to be empty still.
 
 The imports of a module are loaded before it, with a fraction of importlib's work for each; its own import
 statements then find them in sys.modules. Where the usual commands begin, a module and all its imports are in
-the file once more, as one marshalled piece: a name that many of them have is read once there.
+the file once more, as one marshalled piece: a name that many of them have is read once there. In a piece
+all lines of a function have the number of the first: with --debug, which shows tracebacks, none is used.
 
 Python compiles a script anew at each start, so tools/precompile.py also compiles this one, for the version of
 its interpreter: `_main.cpython-311.pyc`. The launcher prefers that.
@@ -40,8 +41,8 @@ _DYNLOAD = [path for path in sys.path if path.endswith("/lib-dynload")]
 class Finder:
     """A finder and loader for sys.meta_path."""
 
-    def __init__(self, parent: str) -> None:
-        """Read the index for the package in the directory `parent`.
+    def __init__(self, parent: str, *, lines: bool = False) -> None:
+        """Read the index for the package in the directory `parent`; `lines`: code has line numbers.
 
         Raises OSError, and for a damaged file ValueError, EOFError, TypeError, MemoryError or OverflowError.
         """
@@ -55,7 +56,8 @@ class Finder:
         # name -> (offset, length, whether it is a package, size of its source)
         # and: name -> (offset, length) of the piece
         head = marshal.loads(self._head())  # noqa: S302 (trusted like a .pyc)
-        self.magic, self._index, self._pieces = head
+        self.magic, self._index, pieces = head
+        self._pieces = {} if lines else pieces
 
     def _head(self) -> memoryview:
         file = self._open()
@@ -87,6 +89,8 @@ class Finder:
         """importlib.abc.MetaPathFinder.find_spec; also loads the modules that this one imports."""
         if name not in self._index:
             return self._extension(name)
+        if not self._index[name][1]:
+            return self._spec(name)  # of an empty package there is nothing to read
         codes: dict[str, CodeType | None] = {}  # None of an empty package
         try:
             file = self._open()
@@ -204,10 +208,13 @@ class Finder:
             exec(code, module.__dict__)
 
 
-def use(parent: str) -> None:
-    """Import the package in the directory `parent` from its modules.bin, if this interpreter made that."""
+def use(parent: str, *, lines: bool = False) -> None:
+    """Import the package in the directory `parent` from its modules.bin, if this interpreter made that.
+
+    `lines`: with line numbers, which takes longer.
+    """
     try:
-        finder: Any = Finder(parent)
+        finder: Any = Finder(parent, lines=lines)
     except (OSError, ValueError, EOFError, TypeError, MemoryError, OverflowError):
         return  # ignoring: the file only saves time; importlib reads the sources
     if finder.magic == magic():
@@ -232,7 +239,7 @@ def main() -> None:
     # last: a package beside sysbox must not shadow one of the standard library
     sys.path.append(parent)
     try:
-        use(parent)
+        use(parent, lines=not {"--debug", "-D"}.isdisjoint(sys.argv))
         from sysbox.cli.dispatch import start
     except (ImportError, MemoryError, OSError) as error:
         # no module of sysbox is loaded that could print the error

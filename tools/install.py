@@ -95,7 +95,7 @@ def synchronise(files: list[Path]) -> None:
 
 def precompile() -> None:
     """Make the compiled files again from the installed modules."""
-    command = [sys.executable, "-I", "-B", "-X", "no_debug_ranges", ROOT / "tools/precompile.py"]
+    command = [sys.executable, "-I", "-B", ROOT / "tools/precompile.py"]
     subprocess.run([*command, PACKAGE, PACKAGE.parent], check=True)
 
 

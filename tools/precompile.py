@@ -1,8 +1,7 @@
-"""Usage: python -X no_debug_ranges precompile.py TARGET [DIRECTORY]
+"""Usage: python precompile.py TARGET [DIRECTORY]
 
 Compile the package in DIRECTORY (by default this checkout) into TARGET/modules.bin, and its first file into
-TARGET/_main.cpython-3N.pyc; sysbox/_main.py says why. Without the option -X the code would also contain
-column numbers, and the file would be a tenth larger.
+TARGET/_main.cpython-3N.pyc; sysbox/_main.py says why.
 """
 
 from __future__ import annotations
@@ -14,15 +13,16 @@ import os
 import py_compile
 import sys
 from collections.abc import Container, Iterator
+from functools import cache
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from types import CodeType
 
 # The modules that the usual commands import one after the other. What each imports in addition to those
-# before it in its line is a piece of the file.
+# before it in its line is a piece of the file, in which a function's lines all have the number of the first.
 PIECES = """
-    cli.dispatch cli.parse.hot units.cgroup.tree cli.commands.run lifecycle.create lifecycle.user_namespace run.foreground
-    cli.dispatch cli.parse.hot units.cgroup.tree cli.commands.run lifecycle.create lifecycle.user_namespace run.background
+    cli.dispatch cli.parse.hot cli.table.container host units.cgroup.tree cli.commands.run lifecycle.create image.trust.gate lifecycle.user_namespace run.background
+    cli.dispatch cli.parse.hot cli.table.container host units.cgroup.tree cli.commands.run lifecycle.create image.trust.gate lifecycle.user_namespace run.foreground
     cli.dispatch cli.parse.hot cli.commands.exec
     cli.dispatch cli.parse.hot cli.commands.ps
     cli.dispatch cli.parse.hot cli.commands.stop
@@ -32,7 +32,7 @@ PIECES = """
     cli.dispatch cli.parse.hot cli.commands.inspect docker.inspect docker.live
     cli.dispatch cli.parse.hot cli.commands.stats
     cli.dispatch cli.parse.hot cli.commands.logs
-    cli.dispatch cli.internal units.cgroup.tree run.service
+    cli.dispatch cli.internal container.identity host units.cgroup.tree run.service parse.time run.builder netns.firewall netns.members netns.port_filter netns.firewall_nft run.cgroup_watch run.monitor run.tuned
     cli.dispatch cli.internal run.cleanup
 """  # noqa: E501
 
@@ -75,6 +75,24 @@ def imports(tree: ast.Module, known: Container[str]) -> Iterator[str]:
             parts = name.split(".")
             above = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
             yield from (one for one in above if one in known)
+
+
+@cache
+def first_line(units: int) -> bytes:
+    """The table of lines of code of so many units (pairs of bytes): all of it is on its first line.
+
+    CPython's Objects/locations.md: an entry is of 8 units at most; one of kind 13 has a difference of lines.
+    With a table for more units than there are, CPython would write where it must not once code is traced.
+    """
+    return b"".join(
+        bytes((0x80 | 13 << 3 | min(8, units - at) - 1, 0)) for at in range(0, units, 8)
+    )
+
+
+def without_lines(code: CodeType) -> CodeType:
+    """The code with such a table: the real one, which only a traceback needs, is a sixth of its size."""
+    consts = (without_lines(one) if isinstance(one, CodeType) else one for one in code.co_consts)
+    return code.replace(co_linetable=first_line(len(code.co_code) // 2), co_consts=tuple(consts))
 
 
 def compile_first(target: Path, parent: Path) -> None:
@@ -135,8 +153,11 @@ def make_pieces(
                 add_with_imports(name, modules, loaded)
             if name in loaded and name not in done:
                 done.add(name)
-                names = [one for one in loaded if one not in before]
-                yield name, marshal.dumps([(one, modules[one][1]) for one in names])
+                codes = [(one, modules[one][1]) for one in loaded if one not in before]
+                yield (
+                    name,
+                    marshal.dumps([(one, code and without_lines(code)) for one, code in codes]),
+                )
 
 
 def add_with_imports(

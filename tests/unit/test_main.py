@@ -29,7 +29,7 @@ except ValueError as error:
 
 def precompile(parent: Path) -> Path:
     target = parent / "sysbox"
-    flags = ["-I", "-B", "-X", "no_debug_ranges"]
+    flags = ["-I", "-B"]
     command = [sys.executable, *flags, ROOT / "tools/precompile.py", target, parent]
     subprocess.run(command, check=True)
     return target / "modules.bin"
@@ -169,9 +169,50 @@ def test_a_module_and_its_imports_in_one_piece(usual: Path) -> None:
     precompile(usual)
     assert look_at(usual, PIECE).splitlines() == [
         "base", "middle", "top base base", "dispatch",
-        "-sysbox.cli sysbox.cli.dispatch",
+        "sysbox.cli.dispatch",
         "Finder Finder",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lines", "number"), [(False, 1), (True, 2)], ids=["usual", "debug"])
+def test_a_traceback_of_a_piece(usual: Path, lines: bool, number: int) -> None:
+    """A piece has the number of a function's first line alone, so --debug does without them."""
+    (usual / "sysbox/cli/dispatch.py").write_text(
+        "def fail():\n    raise ValueError('on purpose')\n"
+    )
+    precompile(usual)
+    script = f"""
+import sys, traceback
+sys.path.append({str(usual)!r})
+from sysbox import _main
+_main.use({str(usual)!r}, lines={lines})
+from sysbox.cli.dispatch import fail
+try:
+    fail()
+except ValueError:
+    print(traceback.format_exc())
+"""
+    command = [sys.executable, "-I", "-S", "-B", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"line {number}, in fail\n" in done.stdout
+    assert "ValueError: on purpose" in done.stdout
+
+
+def test_debug_asks_for_line_numbers(usual: Path) -> None:
+    """The command itself, with a traceback of its first module."""
+    (usual / "sysbox/cli/dispatch.py").write_text(
+        "def start(launcher, words):\n    raise ValueError(' '.join(words))\n"
+    )
+    precompile(usual)
+    main = usual / "sysbox/_main.py"
+    told = []
+    for words in (["ps"], ["--debug", "ps"], ["-D", "ps"]):
+        command = [sys.executable, "-I", "-S", "-B", main, "launcher", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.stderr.endswith(f"ValueError: {' '.join(words)}\n")
+        told.append("line 2, in start" in done.stderr)
+    assert told == [False, True, True]
 
 
 def test_what_is_loaded_already_is_not_loaded_again(usual: Path) -> None:
@@ -188,7 +229,7 @@ def test_what_is_newer_than_its_piece(usual: Path) -> None:
     os.utime(source, (later, later))
     assert look_at(usual, PIECE).splitlines() == [
         "base", "top news base", "dispatch",
-        "-sysbox.cli sysbox.cli.dispatch -sysbox.inner.middle",
+        "sysbox.cli.dispatch -sysbox.inner.middle",
         "SourceFileLoader Finder",
     ]  # fmt: skip
 
