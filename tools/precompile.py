@@ -32,7 +32,7 @@ PIECES = """
     cli.dispatch cli.parse.hot cli.commands.inspect docker.inspect docker.live
     cli.dispatch cli.parse.hot cli.commands.stats
     cli.dispatch cli.parse.hot cli.commands.logs
-    cli.dispatch cli.internal container.identity host units.cgroup.tree run.service parse.time run.builder netns.firewall netns.members netns.port_filter netns.firewall_nft run.cgroup_watch run.monitor run.tuned
+    cli.dispatch cli.internal container.identity host units.cgroup.tree run.service parse.time run.builder netns.members netns.port_filter netns.firewall_nft run.cgroup_watch run.monitor run.tuned netns.firewall
     cli.dispatch cli.internal run.cleanup
 """  # noqa: E501
 

@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# nested directories, each of which costs a descriptor in a walk of a tree; image layers have the same limit
+DEPTH = 200
 LIMIT = 1 << 20  # bytes; sysbox neither reads nor writes a larger file of its own
 # Errors that prove a path is absent. EIO or EMFILE prove nothing; treating them as absent would delete
 # live data.

@@ -12,6 +12,7 @@ import errno
 import posix
 
 from sysbox.base.errors import FormatError, KernelError
+from sysbox.base.files import DEPTH as DEPTH
 from sysbox.base.files import TreeWalk
 from sysbox.base.files import identity as identity
 from sysbox.base.visible import printable as printable
@@ -21,8 +22,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# nested directories, each of which costs a descriptor; image layers have the same limit
-DEPTH = 200
 CHUNK = 1 << 20
 _SEEK_DATA, _SEEK_HOLE = 3, 4  # lseek(2)
 _HANDLE = posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC

@@ -15,11 +15,12 @@ from sysbox.base.errors import (
     signal_status,
 )
 from sysbox.cli.output import emit, report
-from sysbox.cli.table.options import Values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sysbox.cli.table.options import Values
 
 _SIGINT = 2
 _SIGPIPE = 13

@@ -45,7 +45,7 @@ def container(record: store.Record, status: store.Status, *, size: bool = False)
             "Image": record.image_id,
             **_files(record),
             "Name": f"/{record.name}",
-            "RestartCount": restart.restarts(record) if restart.has_policy(record) else 0,
+            "RestartCount": restart.restarts(record) if unit_file.has_policy(record) else 0,
             "Driver": driver_of(record).NAME,
             "Platform": "linux",
             "MountLabel": record.mount_label,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
-from sysbox.base.tree import DEPTH
+from sysbox.base.files import DEPTH
 from sysbox.linux.mount import (
     MOUNT_ATTR_NOATIME,
     MOUNT_ATTR_NODEV,

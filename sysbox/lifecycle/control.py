@@ -11,7 +11,7 @@ from sysbox.lifecycle.remove import remove as removing
 from sysbox.linux.freezer import is_frozen
 from sysbox.run import background, exit_record, signals
 from sysbox.run.exit import await_end, kill_now, settle
-from sysbox.run.restart import await_service, change, end_wait, has_policy, request_stop
+from sysbox.run.restart import await_service, change, end_wait, request_stop
 from sysbox.units import unit_file
 from sysbox.units.cgroup import freezer
 
@@ -89,7 +89,7 @@ def kill(record: Record, signal: int) -> None:
             hint=f"`sysbox unpause {record.name}` first; `sysbox stop` and `rm -f` work as it is",
         )
     by_systemd = False
-    if has_policy(record) and signal in (9, signals.stop_signal(record)):
+    if unit_file.has_policy(record) and signal in (9, signals.stop_signal(record)):
         # a container that its user has killed is not started again
         unit_file.note_stopped(record)
         if signal == 9:

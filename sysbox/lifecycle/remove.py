@@ -31,7 +31,7 @@ _STARTS = 5  # how many starts in a row `rm -f` ends
 
 def remove(record: Record, *, force: bool, with_volumes: bool) -> None:
     """`sysbox rm`. Raises Conflict for a container that runs, without `force`."""
-    by_file = restart.has_policy(record)
+    by_file = unit_file.has_policy(record)
     try:
         lock = _ended(record, force=force)
     except NotFound:

@@ -38,19 +38,12 @@ def ensure(plan: NetPlan) -> None:
 
 def ensure_policies(policies: tuple[Policy, ...]) -> None:
     """`ensure` for the bridges of these policies."""
-    if not policies or _are_in_place(policies):
+    if not policies or firewall_mark.has(policies):
         return
     with Locks(_LOCK):
         # of containers that start at once, the first to get the lock has made them for all
-        if not _are_in_place(policies):
+        if not firewall_mark.has(policies):
             _apply(_with(policies), ports.load())
-
-
-def _are_in_place(policies: tuple[Policy, ...]) -> bool:
-    mark = firewall_mark.read()
-    if mark is None or not set(mark.settled(policies)) <= set(mark.policies):
-        return False
-    return firewall_mark.in_place(mark)
 
 
 def publish(plan: NetPlan, address: str, address6: str = "") -> tuple[Port, ...]:

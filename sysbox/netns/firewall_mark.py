@@ -94,6 +94,14 @@ def write(mark: Mark) -> None:
     write_file(MARK, ("\n".join(lines) + "\n").encode("ascii"))
 
 
+def has(policies: tuple[Policy, ...]) -> bool:
+    """Whether the rules of the bridges of these policies are in place. Raises KernelError."""
+    mark = read()
+    if mark is None or not set(mark.settled(policies)) <= set(mark.policies):
+        return False
+    return in_place(mark)
+
+
 def in_place(mark: Mark) -> bool:
     """Whether the packet filter has the chains of a mark. Raises KernelError."""
     from sysbox.netns import shared_rules

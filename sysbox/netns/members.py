@@ -13,7 +13,7 @@ from sysbox.base.errors import Conflict, NotFound
 from sysbox.base.files import read_file, unlink, write_file
 from sysbox.host import exists, read_text
 from sysbox.linux import _sys, process
-from sysbox.netns import firewall, leases, links
+from sysbox.netns import firewall_mark, leases, links, rules
 from sysbox.netns.network import BRIDGE, vlan_of
 from sysbox.netns.topology import bridge_mac, shares_mac
 
@@ -56,7 +56,11 @@ def join(plan: NetPlan) -> tuple[tuple[Attachment, ...], tuple[int, ...]]:
     """
     attached = tuple(lease(plan.id, one) for one in plan.attachments)
     bridges = tuple(links.near(one) for one in attached)
-    firewall.ensure(plan)
+    policies = rules.policies_of(plan)
+    if policies and not firewall_mark.has(policies):
+        from sysbox.netns import firewall  # the first container of a network needs it
+
+        firewall.ensure_policies(policies)
     return attached, bridges
 
 
@@ -129,6 +133,8 @@ def leave(container_id: str, *, behind: bool = False, rest: Rest | None = None) 
     the rest of an end: for a process that is about to exit. Raises KernelError.
     """
     try:
+        from sysbox.netns import firewall  # a start does not need it
+
         firewall.unpublish(container_id)
         leases.release(container_id)
         for network_id in leases.in_use():

@@ -11,7 +11,6 @@ from sysbox.base.errors import FormatError
 from sysbox.base.files import names, read_file, unlink, write_file
 from sysbox.base.flock import BRIEFLY, Lock
 from sysbox.host import exists, read_text
-from sysbox.netns import ports
 from sysbox.netns.rules import Policy, Published
 from sysbox.netns.shared import SHARED, own_name
 
@@ -82,6 +81,8 @@ def others(own: tuple[Policy, ...] = ()) -> tuple[tuple[Policy, ...], list[str]]
     published: list[str] = []
     if not exists(SHARED):
         return (), []
+    from sysbox.netns import ports  # few hosts share a network
+
     path = _file(own_name())
     for name in names(SHARED):
         file = f"{SHARED}/{name}"
@@ -104,6 +105,8 @@ def with_others(
     policies: tuple[Policy, ...], entries: tuple[Published, ...]
 ) -> tuple[tuple[Policy, ...], tuple[Published, ...]]:
     """The policies and published ports of all hosts on this network. Raises FormatError."""
+    from sysbox.netns import ports
+
     theirs, lines = others(policies)
     return (*policies, *theirs), (*entries, *ports.parse(lines))
 

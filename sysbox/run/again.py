@@ -16,7 +16,7 @@ from sysbox.container.locks import Lock
 from sysbox.linux import process
 from sysbox.run import backoff, restart
 from sysbox.run.teardown import discard
-from sysbox.units import names
+from sysbox.units import names, unit_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def take_over(record: Record) -> None:
 
     Nothing is done where a policy has it wait: its service goes on.
     """
-    if restart.has_policy(record):
+    if unit_file.has_policy(record):
         return
     with Lock(record.id):
         runtime, final = store.runtime(record.id), store.final(record.id)

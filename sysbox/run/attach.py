@@ -21,6 +21,7 @@ from sysbox.run import attach_socket, restart, supervisor, terminal
 from sysbox.run.detach_keys import Finder
 from sysbox.run.exit import await_end
 from sysbox.run.signals import substitutes
+from sysbox.units import unit_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def attach(record: Record, options: AttachOptions) -> int:
             code = DETACHED
         if code == DETACHED:
             return code
-        if restart.has_policy(record):
+        if unit_file.has_policy(record):
             # systemd takes longer than this to start the container again
             attach_socket.expect(record)
         await_end(record)

@@ -12,7 +12,7 @@ from sysbox.base.errors import SysboxError
 from sysbox.base.files import make_private, unlink
 from sysbox.host import probe
 from sysbox.linux import unix
-from sysbox.run import name_hold, reports, restart
+from sysbox.run import reports
 from sysbox.units import names, ownslice, serviceplan, unit_file
 from sysbox.units.bus import Bus
 
@@ -33,22 +33,28 @@ def start_detached(record: Record, *, new: bool = False) -> None:
     Raises SysboxError with what the service reported.
     """
     unit = unit_file.service_of(record)
+
+    def forget() -> None:
+        from sysbox.run import name_hold  # an earlier run's unit is seldom left
+
+        name_hold.forget_service(bus, unit)
+
     ownslice.ensure(probe())
     with Bus.connect() as bus:
         if not new:
             # before there is a socket: what runs after the end of an earlier run answers too
             _free_names(bus, record)
         with _Report(record.id) as report:
-            if restart.has_policy(record):
+            if unit_file.has_policy(record):
+                from sysbox.run import restart  # few containers have one
+
                 restart.mark_started(record)
                 if not new:
                     restart.reread(bus, record)
                 scope.request_start(bus, unit)
             else:
                 plan = serviceplan.transient(unit_file.plan_of(record))
-                scope.start_service(
-                    bus, unit, plan, lambda: name_hold.forget_service(bus, unit)
-                ).wait_queued()
+                scope.start_service(bus, unit, plan, forget).wait_queued()
             # systemd sends each client every change of every unit
             bus.close()
             report.wait(unit)
@@ -107,7 +113,9 @@ def _free_names(bus: Bus, record: Record) -> None:
     unit = unit_file.service_of(record)
     # the service of an earlier run may still be recording the end
     scope.await_inactive(bus, unit)
-    if restart.has_policy(record) and not record.spec.unit:
+    if unit_file.has_policy(record) and not record.spec.unit:
+        from sysbox.run import restart
+
         restart.free_service_name(bus, record)
     # a failed scope stays loaded for as long as a service names it, as the new one does
     scope.reset_failed(bus, names.scope_unit(record.id))

@@ -71,7 +71,7 @@ def _record_end(container_id: str) -> int:
     settle(record.id)
     if restart.needs_stopper(record):
         restart.stop_stopper(record.id)
-    if restart.has_policy(record):
+    if unit_file.has_policy(record):
         unit_file.save_boot_choice(record)
         return 0
     if (final := store.final(record.id)) is not None and final.rebooted:

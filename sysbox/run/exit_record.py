@@ -10,7 +10,8 @@ from sysbox.base.files import read_file, write_file
 from sysbox.container import store, systemd_mode
 from sysbox.container.records import Ended, Final, Usage
 from sysbox.host import exists, probe
-from sysbox.run import backoff, restart
+from sysbox.run import backoff
+from sysbox.units import unit_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def of_monitor(directory: str) -> Ended | None:
 
 def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
     """The end of a run that has begun; `ended` is what its supervisor saw, None if that was killed."""
-    policy = restart.has_policy(record)
+    policy = unit_file.has_policy(record)
     if ended is None:
         final = unseen(runtime.started_ns, "its supervisor was killed")
         return final.replace(quick_ends=_quick_ends(record, runtime) if policy else 0)
@@ -136,7 +137,7 @@ def of_start(record: Record, error: BaseException, phase: str = "") -> Final:
     message = reason(error)
     previous = _previous(record)
     # systemd tries again: each failed start makes the back-off longer
-    quick = backoff.quick_ends(previous, 0) if restart.has_policy(record) else 0
+    quick = backoff.quick_ends(previous, 0) if unit_file.has_policy(record) else 0
     if previous is not None and previous.started_ns:
         # the restart that the run before asked for was tried just now
         return previous.replace(phase=phase, error=message, quick_ends=quick, rebooted=False)

@@ -28,15 +28,9 @@ _BRIEFLY = 0.5
 _RECENTLY = 120.0  # seconds: longer than a restart waits, in systemd and in `_supervise`
 
 
-def has_policy(record: Record) -> bool:
-    """Whether its service has a unit file, and outlives its scope: it is declared, or has or had a policy."""
-    spec = record.spec
-    return spec.restart.name != "no" or spec.unit != "" or unit_file.is_installed(record.id)
-
-
 def needs_stopper(record: Record) -> bool:
     """Whether its service does not name its scope, so that a third unit has to stop the two in order."""
-    return has_policy(record) or name_hold.has_stopper(record.id)
+    return unit_file.has_policy(record) or name_hold.has_stopper(record.id)
 
 
 def free_service_name(bus: Bus, record: Record) -> None:
@@ -97,7 +91,7 @@ def end_wait(record: Record) -> None:
     A container with a policy is left alone: systemd stops its service.
     """
     runtime = store.runtime(record.id)
-    if runtime is not None and runtime.restarting and not has_policy(record):
+    if runtime is not None and runtime.restarting and not unit_file.has_policy(record):
         wake(runtime)
 
 
@@ -124,7 +118,7 @@ def abandon(container_id: str) -> None:
 
 def runs_again(record: Record) -> bool:
     """Whether it runs again, or will, after a run has ended; waits until systemd has decided."""
-    if not has_policy(record):
+    if not unit_file.has_policy(record):
         return False
     with Bus.connect() as bus:
         while True:
@@ -185,7 +179,7 @@ def change(record: Record) -> bool:
     False if it takes effect at the next start only: a command supervises the container in the foreground.
     Raises KernelError, SystemdError.
     """
-    if not has_policy(record):
+    if not unit_file.has_policy(record):
         return True
     was_there = unit_file.is_installed(record.id)
     unit_file.install(record)

@@ -20,7 +20,6 @@ from sysbox.run import (
     early_stop,
     name_hold,
     reports,
-    restart,
     signals,
     start,
     stdio,
@@ -78,7 +77,9 @@ def _supervise(record: Record) -> int:
                 stop_signal = signals.stop_signal(record)
             unit = unit_file.service_of(record)
             started = start.bring_up(record, wired, _import_rest, service=unit, size=size or b"")
-            if restart.has_policy(record) or name_hold.names_no_scope(record.id):
+            if unit_file.has_policy(record) or name_hold.names_no_scope(record.id):
+                from sysbox.run import restart  # few containers have a policy
+
                 restart.start_stopper(record)
         _notify(_state(record))
     except Exception as error:
@@ -87,6 +88,8 @@ def _supervise(record: Record) -> int:
             start.give_up(record, started, error)
         reports.send(record.id, described(error, f"start {record.name}"))
         if not again and not record.spec.unit:
+            from sysbox.run import restart
+
             # a start by the user that has failed is not tried again
             restart.request_stop(record)
         raise
@@ -113,8 +116,10 @@ def _wait_again(record: Record) -> bool:
 
 def _times(record: Record) -> int:
     """How often its policy has started it again; of a declared one systemd's RestartSec= is the back-off."""
-    if record.spec.unit or not restart.has_policy(record):
+    if record.spec.unit or not unit_file.has_policy(record):
         return 0
+    from sysbox.run import restart
+
     return restart.restarts(record)
 
 
@@ -135,6 +140,8 @@ def _record(container_id: str) -> Record:
         return store.load(container_id)
     except NotFound as error:
         reports.send(container_id, error)
+        from sysbox.run import restart
+
         restart.abandon(container_id)
         raise
     except FormatError as error:

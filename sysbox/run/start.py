@@ -337,11 +337,7 @@ def _surround(
 
 
 def _release(
-    record: Record,
-    plan: Plan,
-    parked: Parked,
-    meanwhile: Callable[[], None],
-    place: Place | None,
+    record: Record, plan: Plan, parked: Parked, meanwhile: Callable[[], None], place: Place | None
 ) -> int:
     """Let it run its command; the master of its terminal, or -1."""
     if place:
@@ -371,7 +367,7 @@ def _connect(
         parked.await_namespaces()  # 1
         return (), ()
     # only now: the child makes its root meanwhile, and PID 1 the scope
-    from sysbox.netns import firewall, members, port_filter
+    from sysbox.netns import members, port_filter
 
     attached, bridges = members.join(network)
     parked.await_namespaces()  # 1
@@ -379,8 +375,10 @@ def _connect(
     if filtered:
         port_filter.install(attached)
     one = topology.publishing(attached)
-    if one is None:
+    if one is None or not network.ports:
         return attached, ()
+    from sysbox.netns import firewall  # few containers publish ports
+
     return attached, firewall.publish(network, one.address, one.address6)
 
 

@@ -16,7 +16,7 @@ from sysbox.fs import volumes
 from sysbox.host import exists, probe
 from sysbox.linux.freezer import is_frozen
 from sysbox.netns import names as name_files
-from sysbox.run import restart, tuned
+from sysbox.run import tuned
 from sysbox.spec import Bandwidth
 from sysbox.units import journal, names, unit_file
 from sysbox.units.bus import Bus
@@ -88,7 +88,7 @@ def discard(record: Record) -> None:
         # journald may have yet to read its last lines, and needs the fields for them
         journal.synchronize()
     journal.remove_fields(names.scope_unit(record.id))
-    if restart.has_policy(record) and not record.spec.unit:
+    if unit_file.has_policy(record) and not record.spec.unit:
         unit_file.uninstall(record.id)
     for name in record.anonymous_volumes.values():
         volumes.remove(name)

@@ -55,6 +55,12 @@ def service_of(record: Record) -> str:
     return record.spec.unit or names.service_unit(record.id)
 
 
+def has_policy(record: Record) -> bool:
+    """Whether its service has a unit file, and outlives its scope: it is declared, or has or had a policy."""
+    spec = record.spec
+    return spec.restart.name != "no" or spec.unit != "" or is_installed(record.id)
+
+
 def is_installed(container_id: str) -> bool:
     """Whether the container has a unit file, or an administrator's link in its place."""
     return any(exists(path) for path in _paths(container_id))
