@@ -135,14 +135,29 @@ def read_file(path: str, limit: int = LIMIT, *, is_ours: bool = True) -> bytes |
 
     Raises FormatError where it cannot be read or is larger than `limit` bytes.
     """
+    return _read(path, limit, is_ours=is_ours)[0]
+
+
+def read_dated(path: str) -> tuple[bytes | None, float]:
+    """`read_file`, and when this content was written, in seconds since 1970; 0 where there is no file.
+
+    Of one and the same file: another may have its name a moment later.
+    """
+    return _read(path, LIMIT, dated=True)
+
+
+def _read(
+    path: str, limit: int, *, is_ours: bool = True, dated: bool = False
+) -> tuple[bytes | None, float]:
     flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
     try:
         fd = posix.open(path, flags | posix.O_NOFOLLOW if is_ours else flags)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return None
+            return None, 0.0
         raise FormatError(f"{path}: {error.strerror}") from None
     try:
+        changed = posix.fstat(fd).st_mtime if dated else 0.0
         data = posix.read(fd, _USUAL)
         if len(data) == _USUAL:
             data += posix.read(fd, limit + 1 - _USUAL)
@@ -151,7 +166,7 @@ def read_file(path: str, limit: int = LIMIT, *, is_ours: bool = True) -> bytes |
     finally:
         posix.close(fd)
     check_size(path, data, limit)
-    return data
+    return data, changed
 
 
 def unlink(path: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.errors import SysboxError
-from sysbox.base.files import read_file
+from sysbox.base.files import read_dated
 from sysbox.base.frozen import Frozen
 from sysbox.container import store
 from sysbox.host import probe
@@ -54,11 +54,12 @@ def drop_ins(container_id: str) -> tuple[DropIn, ...]:
     for name in files:
         path = f"{where}/{name}"
         try:
-            data = read_file(path)
-            changed = posix.stat(path).st_mtime
-        except (SysboxError, FileNotFoundError):
+            data, changed = read_dated(path)
+        except SysboxError:
+            data = None
+        if data is None:
             continue  # systemd is removing them
-        text = (data or b"").decode("utf-8", "surrogateescape")
+        text = data.decode("utf-8", "surrogateescape")
         found.append(DropIn(path=path, changed=changed, text=text))
     # those of one call stay in the order of their names: the new name of a limit follows the old one
     return tuple(sorted(found, key=lambda one: one.changed))
