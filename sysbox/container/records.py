@@ -338,10 +338,15 @@ def await_exit(record: Record, run: Runtime, ask: Callable[[], Runtime | None]) 
         try:
             values = codec.loads(read_file(f"{record.run_directory}/exit") or b"null", "exit")
             code, finished_at = int(values["code"]), int(values["finished"]) / 1e9
+            short_of_memory = bool(values["oom"])
         except (FormatError, KeyError, TypeError, ValueError):
             time.sleep(_STEP)
             continue
         return Status(
-            state="exited", exit_code=code, started_at=started_at, finished_at=finished_at
+            state="exited",
+            exit_code=code,
+            oom_killed=short_of_memory,
+            started_at=started_at,
+            finished_at=finished_at,
         )
     return Status(state="dead", started_at=started_at)

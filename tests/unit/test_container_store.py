@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posix
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sysbox.base import codec
 from sysbox.container import identity, locks, names, records, store
 from sysbox.container.identity import is_id
 from sysbox.container.status import read_status
+from sysbox.linux import process
 from sysbox.spec import ContainerSpec
 
 
@@ -89,3 +91,22 @@ def test_the_end_of_an_earlier_run_is_not_that_of_this_one(
             ends.write_bytes(codec.dumps(end.to_data()))
         found = read_status(record)
         assert (found.state, found.exit_code) == expected
+
+
+def test_an_end_that_is_not_recorded_yet_tells_of_lack_of_memory(
+    directories: Path,
+) -> None:
+    """The monitor has written it and ends next: `inspect` said "exited", and that memory had sufficed."""
+    directory = Path(RECORD.run_directory)
+    directory.mkdir(parents=True)
+    me = os.getpid()
+    run = store.Runtime(
+        pid=1 << 30, start_time=1, supervisor=me, supervisor_start=process.start_time(me),
+        scope=f"docker-{RECORD.id}.scope", started_ns=30,
+    )  # fmt: skip
+    (directory / "state.json").write_bytes(codec.dumps(run.to_data()))
+    for oom in (False, True):
+        end = {"code": 137, "signal": 9, "oom": oom, "timeout": False, "finished": 40}
+        (directory / "exit").write_bytes(codec.dumps(end))
+        found = read_status(RECORD)
+        assert (found.state, found.exit_code, found.oom_killed) == ("exited", 137, oom)
