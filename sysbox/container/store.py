@@ -240,17 +240,42 @@ def all_records(damaged: Callable[[FormatError], object] | None = None) -> list[
     records = []
     for container_id in ids():
         try:
-            record = load(container_id)
+            record = _named(load(container_id))
         except NotFound:
             continue
         except FormatError as error:
             if damaged:
                 damaged(error)
             continue
-        if owner_of(record.name) == container_id:
-            records.append(record)
+        records.append(record)
     records.sort(key=lambda one: one.created_ns, reverse=True)
     return records
+
+
+def is_named(record: Record) -> bool:
+    """Whether the container's name, or the one that it has got since, leads to its id: false while it is
+    being made or removed.
+    """
+    try:
+        _named(record)
+    except (FormatError, NotFound):
+        return False
+    return True
+
+
+def _named(record: Record) -> Record:
+    """The record; where the container was renamed since, as it is now.
+
+    Of a container that is being made or removed no name leads to the id. But a rename frees the name that
+    was read a moment ago: a container that seems to have none would be hidden, and what it needs removed.
+    Raises NotFound, FormatError.
+    """
+    while owner_of(record.name) != record.id:
+        now = load(record.id)
+        if now.name == record.name:
+            raise NotFound(f"no such container: {record.name}")
+        record = now
+    return record
 
 
 def save(record: Record) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sysbox.base.errors import FormatError
 from sysbox.container import health, store
-from sysbox.container.names import owns_name
 from sysbox.container.records import Traffic
 from sysbox.container.status import read_status
 from sysbox.host import probe
@@ -32,7 +31,7 @@ def all_containers(
                 damaged(error)
             status = store.Status(state="dead", error=error.message)
         # a running container exists; another may have been removed meanwhile
-        if status.pid or owns_name(record):
+        if status.pid or store.is_named(record):
             yield record, status
 
 

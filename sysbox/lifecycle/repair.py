@@ -7,7 +7,7 @@ would double what `ps` reads, and a container that ends in between would be show
 from __future__ import annotations
 
 from sysbox.base.errors import SysboxError
-from sysbox.container.names import owns_name
+from sysbox.container import store
 from sysbox.container.status import has_scope
 from sysbox.lifecycle import current
 
@@ -29,7 +29,7 @@ def all_repaired(
     for record, status in current.all_containers(damaged):
         repaired = _repaired(record, status)
         # a --rm container is removed once its end is recorded
-        if repaired is status or owns_name(record):
+        if repaired is status or store.is_named(record):
             yield record, repaired
 
 

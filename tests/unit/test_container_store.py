@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import posix
+import signal
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,23 @@ def test_an_end_that_is_not_recorded_yet_tells_of_lack_of_memory(
         (directory / "exit").write_bytes(codec.dumps(end))
         found = read_status(RECORD)
         assert (found.state, found.exit_code, found.oom_killed) == ("exited", 137, oom)
+
+
+def test_a_container_that_is_renamed_is_there_all_the_time(directories: Path) -> None:
+    """Its name had been read before it was freed: `ps` hid it, and `image prune` took its image away."""
+    record, lock = store.claim(RECORD, lambda _: None)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for number in itertools.count():
+                record = store.rename(record, f"name-{number}")
+        finally:
+            os._exit(1)
+    try:
+        for _ in range(20_000):
+            (found,) = store.all_records()
+            assert store.is_named(found)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        lock.release()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from sysbox.base.errors import FormatError, KernelError
+from sysbox.container import store
 from sysbox.container.records import Record, Status
 from sysbox.lifecycle import control, current, repair
 
@@ -52,7 +53,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     )
     monkeypatch.setattr(repair, "has_scope", lambda record: record.name in one.scopes)
     monkeypatch.setattr(current, "status_of", one.status_of)
-    monkeypatch.setattr(repair, "owns_name", named)
+    monkeypatch.setattr(store, "is_named", named)
     monkeypatch.setattr(control, "settle_if_dead", one.settle)
     return one
 

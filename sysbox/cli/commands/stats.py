@@ -136,12 +136,15 @@ def _of_pods(values: Values) -> Callable[[], list[_Target]]:
 def _running() -> list[_Target]:
     """The running containers, the latest start first; a record is read only if it is needed."""
     found = []
-    for name, container_id in taken_names().items():
+    # each once: one that is being renamed has two names, or none that was listed
+    named = {container_id: name for name, container_id in taken_names().items()}
+    for container_id in store.ids():
+        name = named.get(container_id, "")
         run = _run(container_id)
         # one that has just ended has a run until its end is recorded
         if run is None or not run.started_ns or not run.alive():
             continue
-        if run.attachments():
+        if name and run.attachments():
             links = _links(run, container_id)
             found.append(
                 _Target(
