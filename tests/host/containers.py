@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from lane import SLOWNESS, SYSBOX, Sysbox
 
+from sysbox.base import paths
 from sysbox.host import probe
 from sysbox.linux import cgroup
 
@@ -62,7 +63,12 @@ class Container:
         return os.readlink(f"/proc/{self.pid}/ns/{kind}")
 
     def await_state(self, state: str) -> None:
+        """Until it is in that state; if it has ended, until all is recorded of its end."""
         eventually(lambda: self.inspect("State.Status") == state, f"{self.id[:12]} is {state}")
+        if state == "exited":
+            # the supervisor tells how it ended, and what follows records the rest
+            run = Path(paths.RUN_CONTAINERS, self.id, "state.json")
+            eventually(lambda: not run.exists(), f"the end of {self.id[:12]} is recorded")
 
 
 class Containers:
