@@ -37,14 +37,14 @@ def test_a_message_is_in_the_log_of_its_container(sysbox: Sysbox, containers: Co
         one.exec("logger", "-t", "again", str(number))
     expected = [str(number) for number in range(20)]
     eventually(lambda: texts(one, "again") == expected, "all of them, in order")
-    assert texts(one, "first") == ["begun"]
+    eventually(lambda: texts(one, "first") == ["begun"], "that of its own script")
     found = entries("-u", one.scope, "-t", "first")[0]
     assert found["_SYSTEMD_UNIT"] == one.scope
     assert found["_TRANSPORT"] == "syslog"
     assert (found["PRIORITY"], found["SYSLOG_FACILITY"]) == ("4", "3")
     assert found["CONTAINER_NAME"] == "talker"
     # `logs` shows what docker's shows: standard output and standard error
-    assert sysbox("logs", one.id, check=True).stdout == "shown\n"
+    eventually(lambda: sysbox("logs", one.id, check=True).stdout == "shown\n", "its line, alone")
 
 
 def test_of_any_user(containers: Containers) -> None:

@@ -131,7 +131,8 @@ def test_a_removal_is_killed(containers: Containers) -> None:
             lambda: systemctl("show", "-P", "SubState", service) == "stop-post", "the monitor ended"
         )
         waiting = Path("/proc", systemctl("show", "-P", "ControlPID", service), "comm")
-        assert waiting.read_text() == "sysbox\n"
+        # systemd's own child until it executes the command
+        eventually(lambda: waiting.read_text() == "sysbox\n", "it waits")
         assert not (Path(paths.CONTAINERS) / one.id / "exit.json").exists()
     told = end(one)
     assert (told["How"], told["Signal"]) == ("signalled", 9)

@@ -117,11 +117,12 @@ def test_paused_in_the_midst_of_a_check(containers: Containers) -> None:
 
 @pytest.mark.parametrize("action", ["kill", "stop", "restart"])
 def test_what_follows(containers: Containers, action: str) -> None:
-    command = ("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.02; done")
+    command = ("sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done")
     one = containers(
         *QUICK, "--health-cmd", "test ! -e /ill", "--health-on-failure", action, command=command
     )
     is_now(one, "healthy")
+    eventually(lambda: "ready" in one("logs"), "its trap is set")
     pid = one.pid
     one.sh("touch /ill")
     if action == "restart":

@@ -269,8 +269,10 @@ def test_switched_off_and_on(sysbox: Sysbox, containers: Containers) -> None:
     assert done.returncode == 125
     assert "systemd must be PID 1, and with --pid host it is not" in done.stderr
     # a command that is no systemd has the place of one, and its stop signal
-    one = containers("--systemd", "always", "--stop-timeout", "300",
-                     command=("sh", "-c", "trap 'exit 7' 37; while :; do sleep 1; done"))  # fmt: skip
+    script = "trap 'exit 7' 37; echo ready; while :; do sleep 1; done"
+    flags = ("--systemd", "always", "--stop-timeout", "300")
+    one = containers(*flags, command=("sh", "-c", script))
+    eventually(lambda: "ready" in one("logs"), "its trap is set")
     one.exec("test", "-d", "/run/lock")
     assert one.exec("sh", "-c", "echo $container") == "sysbox"
     one("stop")

@@ -117,7 +117,8 @@ def test_layers_and_what_they_hide(outer: Container, sysbox: Sysbox, archive: Pa
     script = (
         "cd /home/user; touch new; chown 1000 new; rm -r /var/tmp /etc/os-release; mkdir /var/tmp"
     )
-    made = outer.exec(INNER, "run", "-d", "box:1", "sh", "-c", f"{script}; sleep 1000")
+    made = outer.exec(INNER, "run", "-d", "box:1", "sh", "-c", f"{script}; >/done; sleep 1000")
+    outer.exec(INNER, "exec", made, "sh", "-c", "until [ -e /done ]; do sleep 0.1; done")
     assert outer.exec(INNER, "exec", made, "ls", "-A", "/var/tmp") == ""
     changed = outer.exec(INNER, "diff", made).splitlines()
     assert {"A /home/user/new", "D /etc/os-release", "C /var/tmp"} <= set(changed)

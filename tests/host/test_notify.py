@@ -32,7 +32,8 @@ def test_it_is_started_when_its_payload_says_so(declare: Declare, sysbox: Sysbox
     one = declare.begin("Exec=sleep 1000")
     main = show("MainPID")
     assert state() == "activating"
-    assert show("StatusText").endswith(".scope, waiting until it says that it is ready")
+    said = ".scope, waiting until it says that it is ready"
+    eventually(lambda: show("StatusText").endswith(said), "it says what it waits for")
     one.exec("systemd-notify", "--ready", "--status=up", "MAINPID=1", "FDSTORE=1")
     eventually(lambda: state() == "active", "the service is started")
     assert (show("StatusText"), show("MainPID")) == ("up", main)

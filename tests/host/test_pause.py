@@ -121,7 +121,7 @@ def test_what_a_paused_container_refuses(sysbox: Sysbox, paused: Container) -> N
 
 def test_wait_and_logs(sysbox: Sysbox, containers: Containers) -> None:
     one = containers(
-        command=("sh", "-c", "echo before; trap 'exit 7' TERM; while :; do sleep 0.1; done")
+        command=("sh", "-c", "trap 'exit 7' TERM; echo before; while :; do sleep 0.1; done")
     )
     eventually(lambda: "before" in one("logs"), "its line is logged")
     one("pause")
@@ -311,7 +311,7 @@ def test_a_frozen_slice(sysbox: Sysbox, containers: Containers, image: str) -> N
     where = f"/{SLICE}"
     try:
         freezer.request(probe(), where)
-        assert one.inspect("State.Status") == "paused"
+        eventually(lambda: one.inspect("State.Status") == "paused", "it is frozen with its slice")
         refused = sysbox("run", "--rm", "--slice", SLICE, image, "true")
         assert refused.returncode == 125
         assert f"{where} is frozen" in refused.stderr

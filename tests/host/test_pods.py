@@ -304,6 +304,15 @@ def test_pause_restart_and_logs(
         containers("--pod", POD, *AT_ONCE, "--name", name, command=("sh", "-c", script, name))
         for name in ("one", "other")
     )
+
+    def logged() -> list[int]:
+        """How often each line is there: what goes to one stream may come later than what to the other."""
+        done = sysbox("pod", "logs", "--names", POD, check=True)
+        told = (done.stdout + done.stderr).splitlines()
+        ends = ("one begins", "one errs", "other begins", "other errs")
+        return [told.count(f"{end.split()[0]} {end}") for end in ends]
+
+    eventually(lambda: logged() == [1] * 4, "both have said all")
     one("pause")
     sysbox("pod", "pause", POD, check=True)
     assert state(sysbox) == "Paused"
@@ -315,9 +324,7 @@ def test_pause_restart_and_logs(
     sysbox("pod", "restart", POD, check=True)
     assert state(sysbox) == "Running"
     assert not {*pids} & {one.pid, other.pid}
-    eventually(
-        lambda: one("logs").count("begins") == 2 == other("logs").count("begins"), "both ran"
-    )
+    eventually(lambda: logged() == [2] * 4, "both ran twice")
     done = sysbox("pod", "logs", "--names", POD, check=True)
     for name in ("one", "other"):
         assert done.stdout.splitlines().count(f"{name} {name} begins") == 2

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import V1, Container, Containers, share_of_cpu, systemctl
+from containers import V1, Container, Containers, eventually, share_of_cpu, systemctl
 from lane import Sysbox
 
 from sysbox.host import probe
@@ -143,12 +143,13 @@ def test_limits_outlive_the_slice(containers: Containers) -> None:
 
 def test_a_stop_of_the_slice_stops_the_group(containers: Containers) -> None:
     """`systemctl stop web.slice` ends every container below it, each by its own stop signal."""
-    graceful = ("sh", "-c", "trap 'exit 7' USR1; while :; do sleep 0.05; done")
+    graceful = ("sh", "-c", "trap 'exit 7' USR1; echo ready; while :; do sleep 0.05; done")
     group = [
         containers("--slice", slice_, "--stop-signal", "USR1", command=graceful)
         for slice_ in (GROUP, NESTED)
     ]
     other = containers()
+    eventually(lambda: all("ready" in one("logs") for one in group), "their traps are set")
     systemctl("stop", GROUP)
     for one in group:
         one.await_state("exited")

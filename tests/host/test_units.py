@@ -51,9 +51,13 @@ class Declare:
     def __call__(
         self, container: str = "Exec=sleep 1000\nStopSignal=KILL", service: str = ""
     ) -> Container:
+        self.run(container, service)
+        return self.container()
+
+    def run(self, container: str, service: str = "") -> None:
+        """Of a container that ends by itself, and may be gone when anybody looks."""
         self._sysbox("unit", "install", self.file(container, service), check=True)
         systemctl("start", SERVICE)
-        return self.container()
 
     def begin(self, container: str, service: str = "") -> Container:
         """Its container, while the start of the service waits for its word (Notify=yes)."""
@@ -139,9 +143,10 @@ def told(limit: str, field: str = "SetBy") -> str:
 
 def test_its_status_names_the_container(declare: Declare) -> None:
     one = declare()
-    text = systemctl("status", "--no-pager", SERVICE)
-    assert f'Status: "in docker-{one.id}.scope"' in text
-    assert f"sysbox-monitor systemd-{NAME} --pid " in text
+    assert f'Status: "in docker-{one.id}.scope"' in systemctl("status", "--no-pager", SERVICE)
+    monitor = f"sysbox-monitor systemd-{NAME} --pid "
+    # it says that it is ready, and becomes that next
+    eventually(lambda: monitor in systemctl("status", "--no-pager", SERVICE), "the monitor")
 
 
 def test_what_is_set_on_the_scope_ends_with_the_run(declare: Declare) -> None:
@@ -179,7 +184,7 @@ def test_it_restarts_as_its_file_says(declare: Declare, victim: str) -> None:
 
 
 def test_the_status_of_the_payload_is_that_of_the_service(declare: Declare) -> None:
-    declare('Exec=sh -c "sleep 0.3; exit 7"')
+    declare.run('Exec=sh -c "sleep 0.3; exit 7"')
     eventually(lambda: state() == "failed", "it ends")
     assert systemctl("show", "-P", "ExecMainStatus", SERVICE) == "7"
     assert not declare.is_there()
@@ -232,7 +237,7 @@ def test_what_its_failure_starts(declare: Declare, tmp_path: Path) -> None:
     other, mark = Path("/run/systemd/system/units-test-failed.service"), tmp_path / "mark"
     other.write_text(f"[Service]\nType=oneshot\nExecStart=touch {mark}\n")
     try:
-        declare("Exec=false", f"[Unit]\nOnFailure={other.name}")
+        declare.run("Exec=false", f"[Unit]\nOnFailure={other.name}")
         eventually(mark.exists, "the unit of OnFailure= is started")
     finally:
         other.unlink()
@@ -369,9 +374,11 @@ def test_a_job_is_started_once_it_has_ended(declare: Declare, sysbox: Sysbox) ->
     job = "Type=oneshot\nRemainAfterExit=yes"
     sysbox("unit", "install", declare.file("Exec=sleep 1000\nStopSignal=KILL", job), check=True)
     systemctl("start", "--no-block", SERVICE)
-    eventually(declare.is_there, "it runs")
+    eventually(declare.is_there, "its container is made")
+    one = declare.container()
+    one.await_state("running")
     assert state() == "activating"
-    os.kill(declare.container().pid, signal.SIGKILL)
+    os.kill(one.pid, signal.SIGKILL)
     eventually(lambda: state() == "failed", "its end is the service's")
     assert systemctl("show", "-P", "ExecMainStatus", SERVICE) == "137"
     sysbox("unit", "install", declare.file('Exec=sh -c "sleep 0.3"', job), check=True)

@@ -22,7 +22,7 @@ from lane import IMAGE, SYSBOX, TIMEOUT
 COMMIT = "7aea3c2"
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".venv/upgraded"  # where the program is, before and after
-LOOP = ("sh", "-c", "echo begun; trap 'echo asked; exit 7' TERM; while :; do sleep 0.05; done")
+LOOP = ("sh", "-c", "trap 'echo asked; exit 7' TERM; echo begun; while :; do sleep 0.05; done")
 
 
 class Program:
@@ -135,6 +135,7 @@ def test_containers_that_run(program: Program) -> None:
     }
     for name, flags in started.items():
         program("run", "-d", "--name", name, *flags, IMAGE, *LOOP)
+        eventually(lambda: "begun" in program("logs", name), "its trap is set")  # noqa: B023
     program("exec", "volume", "sh", "-c", "echo kept >/data/file")
     program("exec", "-d", "port", "httpd", "-h", "/etc", "-p", "80")
     program("pause", "paused")
@@ -171,14 +172,17 @@ def test_containers_that_run(program: Program) -> None:
 def test_one_in_the_foreground(program: Program) -> None:
     """Its supervisor is still the older program; who stops it is the newer one."""
     with program.foreground("run", "--rm", "--name", "fore", IMAGE, *LOOP) as supervisor:
-        eventually(lambda: "fore" in program("ps", "--format", "{{.Names}}"), "it runs")
-        replace(program)
-        assert program.state("fore") == "running"
-        assert program("exec", "fore", "echo", "inside").strip() == "inside"
-        program("stop", "fore")
-        output, _ = supervisor.communicate(timeout=PATIENCE)
-        assert supervisor.returncode == 7
-        assert output.split() == ["begun", "asked"]
+        try:
+            assert supervisor.stdout
+            assert supervisor.stdout.readline() == "begun\n"
+            replace(program)
+            assert program.state("fore") == "running"
+            assert program("exec", "fore", "echo", "inside").strip() == "inside"
+            program("stop", "fore")
+            assert supervisor.stdout.read() == "asked\n"
+            assert supervisor.wait(PATIENCE) == 7
+        finally:
+            supervisor.kill()
     assert program("ps", "-aq") == ""
     assert program("gc") == ""
 
