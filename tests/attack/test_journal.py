@@ -11,6 +11,7 @@ from typing import Any
 
 from containers import Container, Containers, eventually, popen
 from lane import TIMEOUT, Sysbox
+from test_tidying import waits
 
 from sysbox.container.events import MESSAGE_IDS
 
@@ -116,6 +117,7 @@ def test_the_status_that_wait_tells(sysbox: Sysbox, image: str) -> None:
     sysbox("run", "-d", "--rm", "--name", "brief", image, "sh", "-c", "read x </dev/zero; exit 3")
     actor = sysbox("inspect", "-f", "{{.Id}}", "brief", check=True).stdout.strip()
     waiting = popen("wait", "--condition", "removed", "brief")
+    waits(waiting)
     try:
         forge(event("die", actor, "brief"))
         eventually(lambda: written(f"SYSBOX_ID={actor}"), "it is in the journal")

@@ -159,7 +159,8 @@ def test_a_link_that_the_container_has_hidden_is_taken_from_it(
     sysbox("network", "connect", "back", one.id, check=True)
     # into a namespace that only the container knows
     one.sh(
-        "unshare -n sleep 1000 >/dev/null 2>&1 & echo $! >/tmp/pid; sleep 0.3;"
+        "unshare -n sleep 1000 >/dev/null 2>&1 & echo $! >/tmp/pid;"
+        " until [ $(readlink /proc/$!/ns/net) != $(readlink /proc/$$/ns/net) ]; do sleep 0.02; done;"
         " ip link set eth1 netns $(cat /tmp/pid)"
     )
     there = "nsenter -t $(cat /tmp/pid) -n ip -o link"

@@ -96,7 +96,7 @@ def test_it_goes_back(
         "ends": "AutoUpdate=registry\nExec=sh /start",
         "newer": f"{CHECKED}\nPull=newer",
     }[case]
-    units(name, container, "Restart=always\nTimeoutStartSec=3s")
+    units(name, container, "Restart=always\nTimeoutStartSec=6s")
     systemctl("start", SERVICE)
     old = image_of(sysbox, name)
     put(registry, b"" if case == "no-program" else base, "2", start=dies)
@@ -142,7 +142,7 @@ def test_without_a_way_back(
     sysbox: Sysbox, registry: Registry, base: bytes, units: Declare
 ) -> None:
     name = put(registry, base, "1", good=b"")
-    units(name, f"{CHECKED}\nNotify=healthy", "TimeoutStartSec=2s")
+    units(name, f"{CHECKED}\nNotify=healthy", "TimeoutStartSec=5s")
     systemctl("start", SERVICE)
     put(registry, base, "2")
     found = Updated(sysbox, "--rollback=false")

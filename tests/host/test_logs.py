@@ -146,13 +146,14 @@ def test_a_journal_that_is_started_anew(containers: Containers) -> None:
 
 
 def test_too_many_lines(containers: Containers) -> None:
+    """At the lowest rate, so that no further line is allowed while a busy machine reads the first hundred."""
     one = containers(
-        "--log-opt", "rate-limit=10", "--log-opt", "rate-burst=100", command=("seq", "20000")
+        "--log-opt", "rate-limit=1", "--log-opt", "rate-burst=100", command=("seq", "20000")
     )
     one.await_state("exited")
     output, errors = logs(one.id)
     assert output == b"".join(b"%d\n" % number for number in range(1, 101))
-    assert errors == b"sysbox: 19900 lines dropped: more than 10 a second (--log-opt rate-limit)\n"
+    assert errors == b"sysbox: 19900 lines dropped: more than 1 a second (--log-opt rate-limit)\n"
     other = containers("--log-opt", "rate-limit=0", command=("seq", "20000"))
     other.await_state("exited")
     output, errors = logs(other.id)
@@ -162,7 +163,7 @@ def test_too_many_lines(containers: Containers) -> None:
 def test_lines_are_told_of_once_they_may_come_again(containers: Containers) -> None:
     script = "seq 1000; while [ ! -e /go ]; do sleep 0.05; done; echo later; sleep 1000"
     one = containers(
-        "--log-opt", "rate-limit=10", "--log-opt", "rate-burst=100", command=("sh", "-c", script)
+        "--log-opt", "rate-limit=1", "--log-opt", "rate-burst=100", command=("sh", "-c", script)
     )
     eventually(
         lambda: b"900 lines dropped" in logs(one.id)[1], "the mark, though nothing more comes"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import eventually
+from containers import PATIENCE, eventually
 from lane import Sysbox
 
 GATEWAY = "10.90.0.1"
@@ -21,7 +21,7 @@ HTTPD = ("sh", "-c", "echo hello > /tmp/index.html; exec httpd -f -p 80 -h /tmp"
 
 def get(url: str) -> str:
     """What a server says, which may need a moment to be there."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             with urllib.request.urlopen(url, timeout=2) as answer:

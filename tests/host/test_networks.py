@@ -265,9 +265,9 @@ def test_policies_of_links(sysbox: Sysbox, network: Make, containers: Containers
     one = containers("--network", "net-one", "--network", "net-two", "--cap-add", "NET_RAW")
     two = containers("--network", "net-one", "--network", "net-two")
     ends = two.inspect("NetworkSettings.Networks")
-    far = ("ping", "-c", "1", "-W", "1")
-    assert sysbox("exec", one.id, *far, ends["net-one"]["IPAddress"]).returncode == 1
-    one.exec(*far, ends["net-two"]["IPAddress"])
+    far = ("ping", "-c", "1", "-W")
+    assert sysbox("exec", one.id, *far, "1", ends["net-one"]["IPAddress"]).returncode == 1
+    one.exec(*far, "10", ends["net-two"]["IPAddress"])
     inside = containers("--network", "net-two")
     assert "default" not in inside.exec("ip", "route")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from containers import eventually, is_active, systemctl
-from lane import SYSBOX, Sysbox
+from lane import SLOWNESS, SYSBOX, Sysbox
 
 NAME = "published"
 HTTPD = ("sh", "-c", "echo hello > /tmp/index.html; exec httpd -f -p 80 -h /tmp")
@@ -34,7 +34,7 @@ def server(sysbox: Sysbox, image: str) -> Iterator[str]:
 def get(port: int) -> str:
     """What the server says on a port of the loopback address, or why it does not."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5 * SLOWNESS) as answer:
             return str(answer.read().decode().strip())
     except urllib.error.URLError as error:
         return type(error.reason).__name__

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from containers import V1, Container, Containers, eventually, systemctl
 from lane import Sysbox
+from test_spellings import settled
 
 from sysbox.host import probe
 from sysbox.linux import cgroup
@@ -108,6 +109,8 @@ def test_no_limit_changes(containers: Containers, sysbox: Sysbox, disk: str) -> 
         if {"--device-read-bps", "--device-write-bps"} <= {*words}
     )
     both("update", "--device-read-bps", f"{disk}:5mb")
+    # its helper has done what follows from a change by hand
+    eventually(lambda: settled(tuned), "nothing is left to be set by its other name")
     where = directories(group, sysbox)
     before = limits(where)
     assert len(before) > 20 * COUNT

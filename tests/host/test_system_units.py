@@ -122,6 +122,7 @@ def shown(name: str) -> list[str]:
 
 
 def journal(*words: str) -> str:
+    subprocess.run(["journalctl", "--sync"], check=True)
     command = ["journalctl", "-o", "cat", "--no-pager", *words]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 

@@ -116,8 +116,8 @@ def test_a_shell(open_terminal: type[Terminal], image: str) -> None:
     one.type("test -t 0 -a -t 1 -a -t 2 && echo all three\n")
     one.expect("all three\r\n")
     one.resize(40, 120)
-    one.type("sleep 0.2; stty size\n")
-    one.expect("40 120")
+    one.type("until stty size | grep '40 120'; do sleep 0.02; done; echo ano''ther\n")
+    one.expect("another")
     one.type("exit 7\n")
     assert one.end() == 7
 
