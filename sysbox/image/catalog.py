@@ -129,10 +129,18 @@ class Catalog:
         return "", self._load(image_id, entries, given)
 
     def list(self) -> list[Image]:
-        """All images, the newest first."""
+        """All images, the newest first; without those that are removed meanwhile.
+
+        Raises NotFound, FormatError for one that is damaged.
+        """
         entries = self.entries()
-        ids = dict.fromkeys(entry.image_id for entry in entries)
-        images = [self._load(image_id, entries) for image_id in ids]
+        images = []
+        for image_id in dict.fromkeys(entry.image_id for entry in entries):
+            try:
+                images.append(self._load(image_id, entries))
+            except (FormatError, NotFound):
+                if any(entry.image_id == image_id for entry in self.entries()):
+                    raise
         return sorted(images, key=lambda image: (image.created, image.id), reverse=True)
 
     def hold(self) -> Lock:

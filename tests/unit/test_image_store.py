@@ -434,6 +434,27 @@ def killed_at(step: int, function: Callable[[], object]) -> bool:
     return os.WIFSIGNALED(status)
 
 
+def test_a_look_while_an_image_is_removed(store: Store) -> None:
+    """`images` said that the other one was damaged: its content had gone since the index was read."""
+    stays = fixtures.import_bytes(store, ONE, "stays:1")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            while True:
+                fixtures.import_bytes(store, TWO, "goes:1")
+                store.remove("goes:1", NOBODY)
+        finally:
+            os._exit(1)
+    try:
+        found = [{image.id for image in store.list()} for _ in range(2000)]
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert all(stays.id in one for one in found)
+    # it was seen in both states
+    assert {len(one) for one in found} == {1, 2}
+
+
 def test_killed_at_every_step_of_an_import(store: Store) -> None:
     kept = fixtures.import_bytes(store, TWO, "kept")
     before = fixtures.names(store)
