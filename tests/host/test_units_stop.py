@@ -80,7 +80,9 @@ def test_while_it_is_not_healthy(declare: Declare, sysbox: Sysbox) -> None:
     sysbox("unit", "install", declare.file(f"{SLEEP}\n{health}"), check=True)
     systemctl("start", "--no-block", SERVICE)
     eventually(declare.is_there, "the container is made")
-    eventually(lambda: declare.container().inspect("State.Health.Log"), "it was checked")
+    one = declare.container()
+    one.await_state("running")  # before that it has no health
+    eventually(lambda: one.inspect("State.Health.Log"), "it was checked")
     assert state() == "activating"
     systemctl("stop", SERVICE)
     assert (state(), declare.is_there()) == ("inactive", False)
