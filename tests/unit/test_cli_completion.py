@@ -100,6 +100,10 @@ def test_containers_are_offered(name: str) -> None:
         ("kill -s KI", ["KILL"]),
         ("run --cap-drop A", ["ALL", "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE"]),
         ("completion ", ["bash", "fish", "zsh"]),
+        ("help ren", ["rename"]),
+        ("help net", ["network"]),
+        ("help network con", ["connect"]),
+        ("help rename ", []),
         ("run host w", []),  # the command's words are nobody's
     ],
 )
@@ -119,3 +123,16 @@ def test_each_shell_gets_its_format(shell: str, line: str, monkeypatch: pytest.M
     kind = get_completion_class(shell)
     assert kind
     assert kind(cold.root(), {}, "sysbox", cold.COMPLETE_VARIABLE).complete().strip() == line
+
+
+def test_names_of_another_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYSBOX_HOST", "embedded:other")
+    monkeypatch.setattr("sysbox.embedded.state.sysbox_directory", lambda _: str(tmp_path))
+    assert offered("volume rm ") == offered("secret rm ") == offered("pod rm ") == []
+    for kind, name in {"volumes": "data", "secrets": "key.json", "pods": "shop"}.items():
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / ".lock").touch()
+        (tmp_path / kind / name).touch()
+    assert offered("volume rm ") == ["data"]
+    assert offered("secret rm ") == ["key"]
+    assert offered("pod rm ") == ["shop"]

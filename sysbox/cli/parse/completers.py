@@ -88,7 +88,8 @@ def _objects() -> Iterable[str]:
 
 def _volumes() -> Iterable[str]:
     if there := _host_directory():
-        return os.listdir(f"{there}/volumes")
+        found = os.listdir(f"{there}/volumes") if os.path.isdir(f"{there}/volumes") else []
+        return [one for one in found if one[0] != "."]  # the lock is beside them
     from sysbox.fs import volumes
 
     return volumes.names()
@@ -191,6 +192,15 @@ def _volumes_or_files(
     return [*_listed(_volumes)(ctx, param, incomplete), *_files(ctx, param, incomplete)]
 
 
+def _verbs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What may follow the words that are given already: `network` is followed by that group's verbs."""
+    from sysbox.cli.table.verbs import GROUPS, VERBS
+
+    before = "".join(f"{word} " for word in ctx.params.get(param.name or "") or ())
+    below = [name.removeprefix(before) for name in (*VERBS, *GROUPS) if name.startswith(before)]
+    return _items({name.partition(" ")[0] for name in below}, incomplete)
+
+
 def _nothing(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     del ctx, param, incomplete
     return []
@@ -216,6 +226,7 @@ _ARGUMENTS: dict[str, Completer] = {
 # verbs for which an argument's name means something else
 _OF_VERBS: dict[str, Completer] = {
     "inspect NAME": _listed(_objects),
+    "help WORD": _verbs,
     "rename NAME": _nothing,
     "tag NAME": _nothing,
     "bootstrap NAME": _listed(lambda: ("debian:bookworm", "debian:trixie", "ubuntu:noble")),
