@@ -124,20 +124,35 @@ def origins(record: Record, tuned: dict[str, str]) -> dict[str, str]:
     """Key -> where its service has the limit, for those that a container has of its service.
 
     That is a drop-in of set-property, else the service itself. What `tuned` has in its place is not the
-    service's. Raises SysboxError.
+    service's, nor is what `update` has asked for since. Raises SysboxError.
     """
     unit = record.spec.unit
     if not unit:
         return {}
     _, settings = _known(record)
     wanted, facts = _asked(record, settings), probe()
+    asked = _planned(record, record.spec.properties)
     found = {}
     for key in dict.fromkeys(text.partition("=")[0] for text in settings):
         same = dropins.spellings(key)
-        if all(_is_wanted(one, tuned[one], wanted, facts) for one in same if one in tuned):
+        there = [one for one in same if one in tuned]
+        if (
+            all(_is_wanted(one, tuned[one], wanted, facts) for one in there)
+            if there
+            else _is_same(key, asked, wanted, facts)
+        ):
             paths = [f"{above}/{unit}.d/50-{key}.conf" for above in reversed(_CONTROL)]
             found[key] = next((one for one in paths if exists(one)), unit)
     return found
+
+
+def _is_same(
+    key: str, one: dict[str, Property], other: dict[str, Property], facts: HostFacts
+) -> bool:
+    """Whether two sets of properties have the same value for a key."""
+    name = dropins.base_name(dropins.to_property(key, "", facts).name)
+    first, second = one.get(name), other.get(name)
+    return dropins.same_value(first and first.value, second and second.value)
 
 
 def _is_wanted(key: str, text: str, wanted: dict[str, Property], facts: HostFacts) -> bool:
@@ -152,11 +167,17 @@ def _is_wanted(key: str, text: str, wanted: dict[str, Property], facts: HostFact
 
 def _asked(record: Record, settings: Iterable[str]) -> dict[str, Property]:
     """What the scope is to have: the settings of the service, and what its declaration asks for besides."""
+    # an `update` may have taken some of the service's out of the specification
+    own = [text for text in record.spec.properties if text not in record.spec.unit_settings]
+    return _planned(record, (*settings, *own))
+
+
+def _planned(record: Record, texts: Iterable[str]) -> dict[str, Property]:
+    """The properties of its flags, and over them those of `texts`, "KEY=VALUE" each."""
     spec, facts = record.spec, probe()
-    own = spec.properties[len(spec.unit_settings) :]
     disks = disks_of(spec, facts)
     properties, _ = plan_limits(spec.limits, facts, disks)
-    for text in (*settings, *own):
+    for text in texts:
         try:
             properties += asked_properties((), (text,), facts, disks)
         except SpecError:

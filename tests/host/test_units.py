@@ -131,6 +131,14 @@ def test_where_a_limit_comes_from_is_told(declare: Declare, sysbox: Sysbox) -> N
     )
     systemctl("restart", SERVICE)
     assert told("memory") == SERVICE
+    # the limit is no longer the service's, though the service still has one
+    sysbox("update", "--cpus", "0.3", "-m", "40m", f"systemd-{NAME}", check=True)
+    assert told("memory").startswith("update, ")
+    assert told("cpus").startswith("update, ")
+    assert declare.container().inspect("Sysbox.OfService") == {}
+    systemctl("set-property", SERVICE, "CPUQuota=60%")
+    eventually(lambda: "60000" in told("cpus", "Now"), "the quota is that of the service again")
+    assert told("cpus") == f"{SERVICE}, systemctl set-property, {drop_in}"
     systemctl("revert", SERVICE)
     sysbox("gc", check=True)
 
