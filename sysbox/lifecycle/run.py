@@ -57,6 +57,8 @@ def run(spec: ContainerSpec, *, dry_run: bool = False, notices: Notices = SILENT
     try:
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _ENDING)
         tree.expect_move(probe())  # again: the verb may have begun long ago
+        if by_service and not needs_service(spec):
+            _check_of_image(record.spec)
         if spec.detach:
             _detach(record, new=True)
         elif by_service:
@@ -81,8 +83,20 @@ def _check_no_sockets() -> None:
     if listen.fds():
         raise SpecError(
             "LISTEN_FDS: the container has a service of its own, to which these sockets cannot be passed",
-            hint="leave out -d, -it and health checks, or declare it: ListenStream= in [Container]",
+            hint="leave out -d, -it and health checks, add --no-healthcheck where the image has one, or "
+            "declare it: ListenStream= in [Container]",
         )
+
+
+def _check_of_image(spec: ContainerSpec) -> None:
+    """Raise SpecError where the health check of the image makes impossible what was asked of this process."""
+    if spec.ready:
+        raise SpecError(
+            f"--sdnotify {spec.ready}: the image has a health check: the container has a service of its own",
+            hint="add --no-healthcheck, or declare the container: Notify=healthy in [Container]",
+        )
+    if b"LISTEN_FDS" in posix.environ:
+        _check_no_sockets()
 
 
 def _end_start_by_signals() -> None:

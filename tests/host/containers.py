@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -156,6 +157,18 @@ def commands() -> list[str]:
     """The command lines of the host's processes."""
     ps = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True)
     return ps.stdout.splitlines()
+
+
+@contextmanager
+def with_health_check(sysbox: Sysbox, image: str) -> Iterator[str]:
+    """The name of an image like another one, but with a health check of its own."""
+    made = sysbox("create", image, "true", check=True).stdout.strip()
+    sysbox("commit", "-c", "HEALTHCHECK CMD true", made, "checked:test", check=True)
+    sysbox("rm", made, check=True)
+    try:
+        yield "checked:test"
+    finally:
+        sysbox("rmi", "checked:test", check=True)
 
 
 def active_state(unit: str) -> str:

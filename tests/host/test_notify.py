@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import eventually, systemctl
+from containers import eventually, systemctl, with_health_check
 from lane import SLOWNESS, SYSBOX, Sysbox
 from test_units import SERVICE, Declare, journal, state
 
@@ -139,6 +139,13 @@ def test_who_cannot_be_told(sysbox: Sysbox, image: str) -> None:
         assert done.returncode == 125
         assert "for which the caller's cannot wait" in done.stderr
     assert "unknown mode" in sysbox("run", "--sdnotify=x", image, "true").stderr
+    with with_health_check(sysbox, image) as name:
+        for mode in ("container", "conmon"):
+            done = sysbox("run", "--rm", f"--sdnotify={mode}", name, "true", env=told)
+            assert (done.returncode, len(done.stderr.splitlines())) == (125, 2)
+            assert f"--sdnotify {mode}: the image has a health check" in done.stderr
+        assert not sysbox("ps", "-aq", check=True).stdout
+        sysbox("run", "--rm", "--sdnotify=conmon", "--no-healthcheck", name, "true", check=True)
     # without a service manager nobody is told, as with podman
     done = sysbox("run", "--rm", "--sdnotify=container", image, "env", check=True)
     assert "NOTIFY" not in done.stdout

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import eventually, systemctl
+from containers import eventually, systemctl, with_health_check
 from lane import SYSBOX, TIMEOUT, Sysbox
 from test_units import NAME, SERVICE, Declare, state
 
@@ -283,19 +283,19 @@ def test_sockets_that_cannot_be_passed(sysbox: Sysbox, image: str) -> None:
         run[4] = count
         done = subprocess.run([*run, image, "true"], capture_output=True, text=True, check=False)
         assert (done.returncode, said in done.stderr) == (125, True), done.stderr
-    with socket.create_server(("127.0.0.1", PORT)) as server:
-        words = [
-            *("bash", "-c", f"exec 3<&{server.fileno()}; {script}", "sh"),
-            "1",
-            SYSBOX,
-            "run",
-            "-d",
-            image,
-        ]
-        done = subprocess.run(
-            words, capture_output=True, text=True, check=False, pass_fds=[server.fileno()]
-        )
-    assert (done.returncode, "has a service of its own" in done.stderr) == (125, True), done.stderr
+    with (
+        socket.create_server(("127.0.0.1", PORT)) as server,
+        with_health_check(sysbox, image) as checked,
+    ):
+        begin = ("bash", "-c", f"exec 3<&{server.fileno()}; {script}", "sh", "1", SYSBOX, "run")
+        for words in (("-d", image), (checked, "true")):
+            done = subprocess.run(
+                [*begin, *words],
+                capture_output=True, text=True, check=False, pass_fds=[server.fileno()],
+            )  # fmt: skip
+            assert done.returncode == 125
+            assert "has a service of its own" in done.stderr
+        assert not sysbox("ps", "-aq", check=True).stdout
     # another process is meant
     environment = {**os.environ, "LISTEN_PID": "1", "LISTEN_FDS": "1"}
     done = sysbox("run", "--rm", image, "env", env=environment, check=True)
