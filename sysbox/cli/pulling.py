@@ -157,9 +157,9 @@ def missing(
     try:
         return _in_turn(spec, asked, lambda _: _fits(name, asked.platform), quiet=quiet)
     except (NotFound, RegistryError) as failure:
-        raise ImageNotFound(
-            f"no such image: {name}: {failure.message}", hint=failure.hint
-        ) from failure
+        # that another name is here says more than what the registry of this one may lack
+        hint = error.hint if name.startswith("localhost/") else failure.hint
+        raise ImageNotFound(f"no such image: {name}: {failure.message}", hint=hint) from failure
 
 
 def _fits(name: str, wanted: str) -> bool:

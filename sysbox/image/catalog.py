@@ -120,11 +120,7 @@ class Catalog:
                     return reference.full(), self._load(entry.image_id, entries, entry.digest)
             image_id = self._by_id(entries, name)
         if not image_id:
-            raise ImageNotFound(
-                f"no such image: {name}",
-                hint="`sysbox images` lists what is here, and `host` is always there; `sysbox pull IMAGE` "
-                "fetches one, `sysbox import FILE NAME` makes one of a root file system",
-            )
+            raise ImageNotFound(f"no such image: {name}", hint=_hint(entries, name))
         given = f"sha256:{name.removeprefix('sha256:')}"
         return "", self._load(image_id, entries, given)
 
@@ -289,6 +285,23 @@ def meanings(name: str) -> tuple[Reference, ...]:
         return conf.candidates(name)
     except SysboxError:
         return ()  # `pull` says what is wrong with the file
+
+
+def _hint(entries: tuple[Entry, ...], name: str) -> str:
+    """What to do where the store has no image of that name."""
+    # podman's `build -t app` makes localhost/app, docker's and sysbox's makes app
+    before, of_podman, plain = name.partition("localhost/")
+    if of_podman and not before and is_short(plain):
+        try:
+            there = _by_reference(entries, parse(plain))
+        except SpecError:
+            there = None
+        if there:
+            return f"{plain} is here: write that, or `sysbox tag {plain} {name}`"
+    return (
+        "`sysbox images` lists what is here, and `host` is always there; `sysbox pull IMAGE` "
+        "fetches one, `sysbox import FILE NAME` makes one of a root file system"
+    )
 
 
 def _by_reference(entries: tuple[Entry, ...], reference: Reference) -> Entry | None:

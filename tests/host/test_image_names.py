@@ -66,6 +66,18 @@ def test_tag_and_untag(sysbox: Sysbox, image: str) -> None:
     assert {actor for _, actor, _ in found} == {image}
 
 
+@pytest.mark.usefixtures("image")
+@pytest.mark.parametrize("pull", ["missing", "never"])
+def test_the_name_that_podman_gives(sysbox: Sysbox, pull: str) -> None:
+    """podman's `build -t NAME` makes localhost/NAME: whoever asks for that is told what is here."""
+    done = sysbox("run", "--rm", "--pull", pull, f"localhost/{NAME}:1", "true")
+    assert (done.returncode, done.stderr.count("\n")) == (125, 2), done.stderr
+    assert f"no such image: localhost/{NAME}:1" in done.stderr
+    assert (
+        f"{NAME}:1 is here: write that, or `sysbox tag {NAME}:1 localhost/{NAME}:1`" in done.stderr
+    )
+
+
 def test_a_name_for_the_host_image(sysbox: Sysbox) -> None:
     sysbox("tag", "host", f"{NAME}:host", check=True)
     try:

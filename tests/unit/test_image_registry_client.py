@@ -21,7 +21,14 @@ from registryserver import (
     program,
 )
 
-from sysbox.base.errors import AccessDenied, FormatError, NotFound, SysboxError, Unreachable
+from sysbox.base.errors import (
+    AccessDenied,
+    FormatError,
+    ImageNotFound,
+    NotFound,
+    SysboxError,
+    Unreachable,
+)
 from sysbox.base.wait import until
 from sysbox.image.documents import Descriptor, parse_manifest
 from sysbox.image.registry import platform
@@ -370,6 +377,12 @@ def test_nobody_listens() -> None:
     endpoint = Endpoint(registry="localhost:1", host="127.0.0.1", port=1, repository="app")
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1: no connection: Connection refused"):
         Repository(endpoint, Chain(), PATIENCE).manifest("1")
+    # as `run` pulls: while it handles that the image is not here
+    try:
+        raise ImageNotFound("no such image: app")
+    except ImageNotFound:
+        with pytest.raises(Unreachable, match=r"no connection: Connection refused"):
+            Repository(endpoint, Chain(), PATIENCE).manifest("1")
 
 
 def test_no_such_host() -> None:

@@ -19,7 +19,7 @@ from layers import fixtures
 from layers.builder import archive, directory, entry
 
 from sysbox.base import codec
-from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError
+from sysbox.base.errors import Conflict, FormatError, ImageNotFound, NotFound, SpecError
 from sysbox.image import catalog, ingest
 from sysbox.image.documents import OCI_LAYER, parse_manifest
 from sysbox.image.store import Store
@@ -100,6 +100,22 @@ def test_all_ways_to_name_an_image(store: Store) -> None:
     ):
         with pytest.raises(NotFound):
             store.resolve(name)
+
+
+def test_the_name_that_podman_would_have_given(store: Store) -> None:
+    fixtures.import_bytes(store, ONE, "app:1")
+    with pytest.raises(ImageNotFound) as error:
+        store.resolve("localhost/app:1")
+    assert error.value.hint == "app:1 is here: write that, or `sysbox tag app:1 localhost/app:1`"
+    for name in (
+        "localhost/app:2",
+        "localhost/quay.io/app:1",
+        "localhost/No",
+        "quay.io/localhost/app:1",
+    ):
+        with pytest.raises((ImageNotFound, SpecError)) as error:
+            store.resolve(name)
+        assert "is here" not in error.value.hint.replace("what is here", "")
 
 
 def test_an_ambiguous_prefix(store: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sysbox.base import program
-from sysbox.base.errors import RegistryError, Unreachable
+from sysbox.base.errors import RegistryError, SysboxError, Unreachable
 from sysbox.image.registry import proxies, tls
 from sysbox.image.registry.paced import Paced, Patience
 from sysbox.image.registry.url import Url
@@ -228,7 +228,8 @@ def _reason(error: BaseException) -> str:
         below = inner.__cause__ or inner.__context__
         nested = next((arg for arg in inner.args if isinstance(arg, BaseException)), None)
         following = nested or below
-        if following is None or following is inner:
+        # what was being handled when the connection was made, as that the image is not here, is no reason
+        if following is None or following is inner or isinstance(following, SysboxError):
             break
         inner = following
     text = (
