@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 import pytest
 
 from sysbox.base.errors import UsageError
+from sysbox.cli.parse import cold, later
 from sysbox.cli.parse import hot as hotparse
 from sysbox.cli.parse.cold import Command, did_you_mean, root
 from sysbox.cli.parse.hot import Fallback
@@ -231,9 +233,43 @@ def test_did_you_mean(word: str, meant: str) -> None:
         ("unit instal web", "did you mean install?"),
         ("quadlet install web.container", "`sysbox unit` does that"),
         ("generate systemd web", "`sysbox unit generate` does that"),
+        ("volume export data", later.PODMANS["volume export"]),
+        ("container restore web", "nothing here does that"),
     ],
 )
 def test_what_another_command_does(line: str, hint: str) -> None:
     with pytest.raises(UsageError) as raised:
         root().main(line.split(), standalone_mode=False)
     assert raised.value.hint == hint
+
+
+def test_what_podman_makes_of_kubernetes() -> None:
+    for line in ("generate kube web", "kube play x.yml", "play kube x.yml"):
+        with pytest.raises(UsageError, match="unknown command") as raised:
+            root().main(line.split(), standalone_mode=False)
+        assert raised.value.hint.startswith("no Kubernetes YAML is read or made")
+
+
+def test_hints_are_about_what_is_missing() -> None:
+    """No verb and no flag that there is has one, and each that it names exists."""
+    assert not set(later.PODMANS) & {*VERBS, *GROUPS}
+    for verb, flags in later.FLAGS.items():
+        assert not set(flags) & {name for one in options_of(VERBS[verb]) for name in one.names}, (
+            verb
+        )
+    hints = [
+        *later.PODMANS.values(),
+        *(hint for flags in later.FLAGS.values() for hint in flags.values()),
+    ]
+    for hint in hints:
+        for words in re.findall(r"sysbox ([a-z -]+)", hint):
+            first, *rest = words.split()
+            assert first in VERBS or " ".join([first, *rest[:1]]) in (*VERBS, *GROUPS), hint
+
+
+@pytest.mark.parametrize("line", ["rm -a", "stop --all", "run --replace x", "exec -l true"])
+def test_flags_of_podman(line: str) -> None:
+    verb, flag, *_ = line.split()
+    with pytest.raises(UsageError, match=later.NOT_YET) as raised:
+        cold.main(line.split())
+    assert raised.value.hint == later.FLAGS[verb][flag]

@@ -279,14 +279,13 @@ _SYSTEMCTL = frozenset(
     """daemon-reload disable edit enable is-active is-enabled is-failed kill mask reload reset-failed restart
     revert set-property show start status stop unmask""".split()
 )
-# groups of podman's -> what is called so here
-_GROUPS = {"quadlet": "unit", "generate": "unit generate"}
 
 
 def _elsewhere(name: str, rest: list[str]) -> str:
-    """The command to give for `unit start` and the like, and for groups of podman's; "" for other names."""
-    if name in _GROUPS:
-        return f"`sysbox {_GROUPS[name]}` does that"
+    """The command to give for `unit start` and the like, and for verbs of podman's; "" for other names."""
+    for known in (f"{name} {rest[0]}" if rest else name, name):
+        if known in later.PODMANS:
+            return later.PODMANS[known] or "nothing here does that"
     group, _, verb = name.partition(" ")
     unit = next((word for word in rest if not word.startswith("-")), "UNIT")
     if group == "unit" and verb in _SYSTEMCTL:
