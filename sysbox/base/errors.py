@@ -69,7 +69,7 @@ class KernelError(SysboxError):
         self.errno = errno
         reason = strerror(errno)
         text = f"{op} {target}: {reason}" if target else f"{op}: {reason}"
-        super().__init__(text, hint=hint or ERRNO_ADVICE.get(errno, ""))
+        super().__init__(text, hint=hint or advice(errno, op, target))
 
     @classmethod
     def of(cls, op: str, target: str, error: OSError) -> KernelError:
@@ -140,11 +140,37 @@ ERRNO_ADVICE = {
     _errno.EROFS: "the file system is mounted read-only",
 }
 
+# of these ENOSPC (errno(3)) means a full disk; namespaces, terminals, watches and cgroups have limits
+_WRITE = frozenset(
+    "copy create export fill mkdir rename save store symlink sync syncfs unpack write".split()
+)
+
+
+def advice(errno: int, op: str, target: str) -> str:
+    """What to do about an errno; `op` is what failed on `target`, in words that begin with a verb."""
+    if (
+        errno == _errno.ENOSPC
+        and op.partition(" ")[0] in _WRITE
+        and not target.startswith(("/sys/", "/proc/"))
+    ):
+        return "the file system is full: free some space there"
+    return ERRNO_ADVICE.get(errno, "")
+
+
 DBUS_ADVICE = {
     "org.freedesktop.DBus.Error.AccessDenied": "run it as root",
     "org.freedesktop.systemd1.UnitExists": "a unit of that name is loaded: see `systemctl reset-failed`",
     "org.freedesktop.DBus.Error.PropertyReadOnly": "it can be set only when the container is started",
 }
+
+
+def in_use(what: str, containers: list[str], hint: str = "") -> Conflict:
+    """The refusal to remove what containers have, these by their names."""
+    several = len(containers) > 1
+    return Conflict(
+        f"{what} is in use by container{'s' if several else ''} {', '.join(containers)}",
+        hint=hint or f"remove the container{'s' if several else ''} first",
+    )
 
 
 def described(error: BaseException, doing: str = "") -> SysboxError:

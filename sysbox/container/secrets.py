@@ -12,7 +12,15 @@ import binascii
 import posix
 
 from sysbox.base import codec, flock
-from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError, SysboxError, Unsupported
+from sysbox.base.errors import (
+    Conflict,
+    FormatError,
+    NotFound,
+    SpecError,
+    SysboxError,
+    Unsupported,
+    in_use,
+)
 from sysbox.base.files import make_private, names, read_file, unlink, write_file
 from sysbox.base.frozen import Frozen
 from sysbox.base.paths import SECRETS
@@ -187,10 +195,7 @@ def remove(word: str) -> None:
     name = word if word in defined() else find(word).name
     with Lock():
         if users := users_of(name):
-            raise Conflict(
-                f"secret {name} is in use by container {', '.join(users)}",
-                hint="remove the container first",
-            )
+            raise in_use(f"secret {name}", users)
         if not unlink(path_of(name)):
             raise NotFound(f"no such secret: {name}")
     events.emit("secret", "remove", name, {"name": name}, name)

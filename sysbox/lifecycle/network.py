@@ -10,6 +10,7 @@ from sysbox.base.errors import (
     SysboxError,
     Unsupported,
     UsageError,
+    in_use,
 )
 from sysbox.base.frozen import Frozen
 from sysbox.container import events, identity, pods, store
@@ -207,17 +208,18 @@ def remove(word: str) -> str:
     """Remove a network without running containers; its name. Raises NotFound, Conflict, SysboxError."""
     found = network_look.find(word)
     if isinstance(found, str):
-        raise Conflict(
-            f"{found} is a pre-defined network and cannot be removed", hint="leave it alone"
-        )
+        raise Conflict(f"{found} is a pre-defined network and cannot be removed")
     networks.refuse_declared(found.name)
     with networks.Lock(), leases.NetworkLock(found.id):
         running = members.users(found.id)
         if running:
-            names = ", ".join(sorted(map(_name_of, running)))
-            raise Conflict(
-                f"network {found.name} is in use by container {names}",
-                hint=f"stop it, or `sysbox network disconnect {found.name} {names.partition(',')[0]}`",
+            names = sorted(map(_name_of, running))
+            one = names[0] if len(names) == 1 else "CONTAINER"
+            raise in_use(
+                f"network {found.name}",
+                names,
+                hint=f"stop {'it' if len(names) == 1 else 'them'}, or "
+                f"`sysbox network disconnect {found.name} {one}`",
             )
         # rules of a bridge that is not there harm nobody, and the next start finds them in place; but now
         # no start will come

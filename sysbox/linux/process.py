@@ -128,10 +128,18 @@ def raise_limits(limits: tuple[tuple[str, int, int], ...]) -> None:
 
     A process of another user namespace may lower them only. Raises KernelError.
     """
-    for name, _, hard in limits:
+    for name, asked, hard in limits:
         soft, most = _sys.prlimit(0, RLIMITS[name], None)
-        if most != -1 and (hard == -1 or hard > most):
-            set_rlimit(name, soft, hard)
+        if most == -1 or -1 < hard <= most:
+            continue
+        try:
+            _sys.prlimit(0, RLIMITS[name], (soft, hard))
+        except OSError as error:
+            target = f"{name} to {asked}:{hard}"
+            hint = f"more than {most} takes CAP_SYS_RESOURCE, nofile no more than fs.nr_open in any case"
+            number = error.errno or errno.EIO
+            hint = hint if number == errno.EPERM else ""
+            raise KernelError("set the resource limit", target, number, hint=hint) from None
 
 
 def set_rlimit_of(pid: int, name: str, soft: int, hard: int) -> None:

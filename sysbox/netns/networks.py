@@ -85,12 +85,15 @@ def find(word: str) -> Network:
 
 def _hint(name: str) -> str:
     from sysbox.base.suggest import did_you_mean
+    from sysbox.parse.network import OF_USERS, OF_USERS_HINT
+    from sysbox.units import declares
 
+    if name in OF_USERS:
+        return OF_USERS_HINT
     known = (*BUILTIN, *defined())
-    return (
-        did_you_mean(name, known)
-        or "`sysbox network ls` lists them, `sysbox network create` makes one"
-    )
+    usual = "`sysbox network ls` lists them, `sysbox network create` makes one"
+    # its service stays active where the network was removed since: a start would do nothing
+    return declares.hint(name, did_you_mean(name, known) or usual, "network create", "restart")
 
 
 def exists(name: str) -> bool:

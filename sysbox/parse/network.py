@@ -5,6 +5,11 @@ from __future__ import annotations
 from sysbox.parse.common import ALNUM, bad, check_name, is_digits
 from sysbox.spec import Endpoint, Port
 
+# what podman has for ordinary users, who cannot make bridges; a network may have such a name
+OF_USERS = ("pasta", "slirp4netns")
+OF_USERS_HINT = (
+    "leave it out: the default bridge leads out too; or write `host`, or a network's name"
+)
 LINK_MAX = 15  # IFNAMSIZ - 1, netdevice(7)
 HOSTNAME_MAX = 64  # HOST_NAME_MAX, hostname(7)
 
@@ -155,6 +160,8 @@ def parse_endpoint(text: str, flag: str) -> Endpoint:
         elif key not in _ENDPOINT_KEYS or not equals or not value:
             from sysbox.base.suggest import suggest
 
+            if name in OF_USERS:
+                bad(flag, text, f"{name} is podman's mode for users other than root", OF_USERS_HINT)
             reason = f"unknown option {key}"
             if key in _ENDPOINT_KEYS or not equals:
                 reason = f"{part or 'nothing'} is not OPTION=VALUE"

@@ -210,10 +210,7 @@ def _running(record: Record) -> store.Runtime:
         )
     if is_frozen(probe(), runtime.cgroup):
         # a process that enters is frozen too, and this command would wait for it
-        raise Conflict(
-            f"container {record.name} is paused; unpause it first",
-            hint=f"`sysbox unpause {record.name}`",
-        )
+        raise Conflict(f"container {record.name} is paused", hint=f"`sysbox unpause {record.name}`")
     return runtime
 
 

@@ -1,4 +1,4 @@
-"""Which service declares a container or a pod that is not there: a stopped one is gone until its start."""
+"""Which service declares a container, a pod or a network that is not there, and so makes it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ PLACES = (serviceplan.ADMINISTRATORS, *serviceplan.GENERATED)
 _SERVICE = ".service"
 
 
-def hint(name: str, usual: str, command: str = "_unit") -> str:
-    """What to do where there is no container of that name (of a pod `command` is _pod); else `usual`."""
+def hint(name: str, usual: str, command: str = "_unit", verb: str = "start") -> str:
+    """What to do where there is no container of that name, else `usual`.
+
+    `command` is _pod for a pod, "network create" for a network; `verb` is systemctl's.
+    """
     for unit in _services(name, command):
-        return f"it is declared: `systemctl start {unit}` makes it"
+        return f"it is declared: `systemctl {verb} {unit}` makes it"
     return usual
 
 

@@ -85,7 +85,8 @@ def test_the_bridge_comes_with_the_first_container_and_goes_with_the_last(
     two.exec("ping", "-c", "1", "-W", "3", ends["net-one"]["IPAddress"])
     refused = sysbox("network", "rm", "net-one")
     assert refused.returncode == 1
-    assert "net-one is in use by container" in refused.stderr
+    assert "net-one is in use by containers" in refused.stderr
+    assert "stop them, or `sysbox network disconnect net-one CONTAINER`" in refused.stderr
     sysbox("rm", "-f", one.id, check=True)
     assert has_link(bridge)
     sysbox("stop", "-t", "0", two.id, check=True)

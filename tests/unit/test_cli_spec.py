@@ -246,6 +246,8 @@ def test_networks() -> None:
         ("--network web:interface_name=lo", "has a meaning of its own"),
         ("--network-alias x", "nothing resolves names on the network bridge"),
         ("--network w/b", "not a valid name"),
+        ("--network pasta:--map-gw", "pasta is podman's mode for users other than root"),
+        ("--network slirp4netns:port_handler=x", "slirp4netns is podman's mode for users other"),
     ],
 )
 def test_networks_that_cannot_be(flags: str, reason: str) -> None:

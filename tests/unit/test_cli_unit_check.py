@@ -137,6 +137,15 @@ def test_a_service_whose_name_is_none_of_a_container(tmp_path: Path, name: str) 
         checked(unit_files.made([str(path)])[0])
 
 
+def test_the_hosts_time_zone_is_asked_for_twice(tmp_path: Path) -> None:
+    path = tmp_path / "web.container"
+    for volume in ("/etc/localtime:/etc/localtime:ro", "/usr/share/zoneinfo/UTC:/etc/localtime"):
+        path.write_text(f"[Container]\nImage=x\nTimezone=local\nVolume={volume}\n")
+        (service,) = unit_files.made([str(path)])
+        mounts = [word for word in checked(service).words if word.startswith("--volume=")]
+        assert mounts == [f"--volume={volume}"]
+
+
 def test_flags_of_podman_have_a_hint(tmp_path: Path) -> None:
     path = tmp_path / "web.container"
     path.write_text("[Container]\nImage=x\nPodmanArgs=--tz=local\n")

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from forked import in_child
 
+from sysbox.base.errors import SysboxError
+from sysbox.cli.commands.auto_update import _about
 from sysbox.lifecycle import auto_update, way_back
 from sysbox.spec import Health
 
@@ -48,3 +50,19 @@ def test_an_update_that_was_killed_keeps_nothing(kept: Path) -> None:
     assert way_back.users_of("sha256:1") == ()
     kept.write_text("{")
     assert way_back.users_of("sha256:1") == ()
+
+
+def test_an_error_of_a_registry_says_what_it_is_about() -> None:
+    one = auto_update.Outcome(
+        unit="web.service", container="a" * 64, name="web", image="quay.io/web:1", policy="registry",
+        updated="failed",
+    )  # fmt: skip
+    about = _about(SysboxError("quay.io: no such host", hint="check its name"), one)
+    assert about.message == "web.service: quay.io/web:1: quay.io: no such host"
+    assert about.hint == "check its name"
+    named = SysboxError("web.service does not start")
+    assert _about(named, one) is named
+    assert (
+        _about(SysboxError("quay.io/web:1 is gone"), one).message
+        == "web.service: quay.io/web:1 is gone"
+    )

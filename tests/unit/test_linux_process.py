@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from forked import in_child
@@ -136,3 +138,13 @@ def test_nothing_is_ignored_in_a_spawned_program() -> None:
     assert not ignored & 1 << (signal.SIGPIPE - 1), (
         "the interpreter ignores it, `a | head` needs it"
     )
+
+
+def test_a_limit_that_cannot_be_raised() -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    above = int(Path("/proc/sys/fs/nr_open").read_text()) + 1
+    with pytest.raises(KernelError) as caught:
+        process.raise_limits((("nofile", 5, above),))
+    assert f"nofile to 5:{above}: Operation not permitted" in caught.value.message
+    assert f"more than {most} takes CAP_SYS_RESOURCE" in caught.value.hint
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] == most

@@ -9,6 +9,7 @@ import pytest
 from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError
 from sysbox.netns import networks, subnets
 from sysbox.netns.network import BUILTIN, Network, bridge_name, check, unique_local
+from sysbox.parse.network import OF_USERS_HINT
 
 ID = "0123456789abcdef" * 4
 WEB = Network(
@@ -72,6 +73,7 @@ def test_what_is_not_there_is_named() -> None:
             networks.find(word)
     assert "'web'" in networks._hint("wob")
     assert "'host'" in networks._hint("hots")
+    assert networks._hint("pasta") == networks._hint("slirp4netns") == OF_USERS_HINT
 
 
 def test_an_id_of_several() -> None:

@@ -1,4 +1,4 @@
-"""Who declares a container or a pod that is not there."""
+"""Who declares a container, a pod or a network that is not there."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _FILES = {
     "a@.service": _RUN.format("--name=systemd-%p_%i"),
     "b@.service": _RUN.format("--name=site-%i-x"),
     "shop-pod.service": "[Service]\nExecStart=/usr/bin/sysbox _pod %n --exit-policy=stop systemd-shop\n",
+    "back-network.service": '[Service]\nExecStart="/usr/bin/sysbox" network create --ignore back\n',
     "other.service": "[Service]\nExecStart=/usr/bin/run --name=other\n",
 }
 
@@ -38,3 +39,6 @@ def test_the_service_of_a_container(
     assert declares.hint(name, "usual") == said
     pod = declares.hint("systemd-shop", "usual", "_pod")
     assert pod == "it is declared: `systemctl start shop-pod.service` makes it"
+    network = declares.hint("back", "usual", "network create", "restart")
+    assert network == "it is declared: `systemctl restart back-network.service` makes it"
+    assert declares.hint("back", "usual") == "usual"

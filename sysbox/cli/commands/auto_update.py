@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sysbox.base.errors import SysboxError
 from sysbox.cli.each import FAILED_ONE
 from sysbox.cli.output import print_list, report, warn
 from sysbox.image.registry.pull import Options
@@ -33,9 +34,18 @@ def main(values: Values) -> int:
     ):
         found.append(one)
         if one.error:
-            report(one.error)
+            report(_about(one.error, one))
     print_list([_row(one) for one in found], _COLUMNS, headers=_HEADERS, format=values.format)
     return 0 if all(one.updated in _WELL for one in found) else FAILED_ONE
+
+
+def _about(error: SysboxError, one: Outcome) -> SysboxError:
+    """The error with the unit and the image it is about, which a registry's does not name."""
+    said = error.message
+    if one.unit in said:
+        return error
+    image = "" if one.image in said else f"{one.image}: "
+    return SysboxError(f"{one.unit}: {image}{said}", hint=error.hint)
 
 
 def _row(one: Outcome) -> dict[str, object]:

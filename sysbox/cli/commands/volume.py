@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import Conflict, NotFound, Unsupported, UsageError
+from sysbox.base.errors import Conflict, NotFound, Unsupported, UsageError, in_use
 from sysbox.cli.each import each, inspect_each
 from sysbox.cli.output import emit, line, print_list
 from sysbox.container import events
@@ -140,10 +140,7 @@ def _remove(values: Values) -> int:
             else:
                 users = prune.users_of_volumes().get(name)
                 if users:
-                    raise Conflict(
-                        f"volume {name} is in use by container {', '.join(users)}",
-                        hint="remove the container first",
-                    )
+                    raise in_use(f"volume {name}", users)
                 prune.drop_volume(name)
         line(name)
 

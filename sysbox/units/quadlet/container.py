@@ -90,7 +90,9 @@ def _environment(made: Conversion) -> None:
         # a name alone has the value of the service's environment, where it is set
         made.words += [f"--env={name}" for one in _PROXIES for name in (one, one.upper())]
     zone = section.one("Timezone")
-    if zone == "local":
+    if zone == "local" and not any(
+        ":/etc/localtime" in text for text in made.section.all("Volume")
+    ):
         made.words.append("--volume=/etc/localtime:/etc/localtime:ro")
     elif zone:
         made.words.append(f"--env=TZ={zone}")

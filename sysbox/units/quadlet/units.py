@@ -27,6 +27,11 @@ _SUFFIX = {
     "build": "-build",
     "pod": "-pod",
 }
+# files of podman's that are none of sysbox's -> what to write
+_INSTEAD = {
+    "kube": "write a .pod file, and a .container file for each container of it",
+    "artifact": "import the files as an image, and name it in an .image file",
+}
 _NAMED = {
     "container": "ContainerName",
     "volume": "VolumeName",
@@ -92,7 +97,10 @@ class Declared:
         """The section that declares its resource. Raises FormatError."""
         title = source.kind.capitalize()
         if title not in SECTIONS:
-            raise FormatError(f"{source.path}: .{source.kind} files are not supported")
+            raise FormatError(
+                f"{source.path}: .{source.kind} files are not supported",
+                hint=_INSTEAD.get(source.kind, ""),
+            )
         if source.path not in self._sections:
             self._sections[source.path] = Section(source, title, SECTIONS[title])
         return self._sections[source.path]
