@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from containers import Containers, eventually, popen
@@ -87,6 +88,26 @@ def test_help(sysbox: Sysbox) -> None:
     assert sysbox("help", check=True).stdout == sysbox("--help", check=True).stdout
     assert sysbox("help", "volume", "ls", check=True).stdout.startswith("Usage: sysbox volume ls")
     assert sysbox("help", "nothing").returncode == 1
+
+
+def test_what_exists(sysbox: Sysbox, containers: Containers, tmp_path: Path) -> None:
+    """By the exit status alone, under each name and id that the other verbs take."""
+    (tmp_path / "value").write_text("x")
+    secret = sysbox("secret", "create", "there", tmp_path / "value", check=True).stdout.strip()
+    sysbox("volume", "create", "there", check=True)
+    one = containers("--name", "there")
+    try:
+        words = [("container", "there"), ("container", one.id[:12]), ("volume", "there")]
+        for kind, name in [*words, ("secret", "there"), ("secret", secret)]:
+            done = sysbox(kind, "exists", name)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), (kind, name)
+            done = sysbox(kind, "exists", "nosuch")
+            assert (done.returncode, done.stdout, done.stderr) == (1, "", ""), kind
+        one("stop", "-t", "0")
+        assert sysbox("container", "exists", "there").returncode == 0
+    finally:
+        sysbox("volume", "rm", "there", check=True)
+        sysbox("secret", "rm", "there", check=True)
 
 
 HARMLESS = (

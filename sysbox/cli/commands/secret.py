@@ -83,6 +83,14 @@ def _inspect(values: Values) -> int:
     return inspect_each(values.secret, secret.describe, values.format)
 
 
+def _exists(values: Values) -> int:
+    try:
+        secrets.find(values.secret)
+    except NotFound:
+        return 1
+    return 0
+
+
 def _remove(values: Values) -> int:
     if values.all == bool(values.secret):
         raise UsageError("secret rm: name secrets, or give --all", hint="one of the two")
@@ -104,5 +112,6 @@ _VERBS: dict[str, Callable[[Values], int]] = {
     "create": _create,
     "ls": _list,
     "inspect": _inspect,
+    "exists": _exists,
     "rm": _remove,
 }

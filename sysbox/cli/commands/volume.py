@@ -129,6 +129,14 @@ def _inspect(values: Values) -> int:
     return inspect_each(values.volume, volume.describe, values.format)
 
 
+def _exists(values: Values) -> int:
+    try:
+        volumes.check(values.volume)
+    except NotFound:
+        return 1
+    return 0
+
+
 def _remove(values: Values) -> int:
     def remove(name: str) -> None:
         with volumes.Lock():
@@ -151,5 +159,6 @@ _VERBS: dict[str, Callable[[Values], int]] = {
     "create": _create,
     "ls": _list,
     "inspect": _inspect,
+    "exists": _exists,
     "rm": _remove,
 }

@@ -16,6 +16,7 @@ def secret_verbs() -> tuple[Verb, ...]:
         verb("create", "SECRET FILE", "secret create", "Keep a value for containers; - is standard input"),
         verb("ls", "", "secret ls", "List secrets", "list"),
         verb("inspect", "SECRET...", "format", "Show what is known of secrets, but for their values"),
+        verb("exists", "SECRET", "", "Exit with 0 if a secret exists, else with 1"),
         verb("rm", "[SECRET...]", "secret rm", "Remove secrets", "remove"),
     )  # fmt: skip
 

@@ -143,6 +143,10 @@ def _file_verbs() -> tuple[Verb, ...]:
             summary="Write a container's root file system as a tar archive",
         ),
         Verb(
+            name="container exists", module="container_exists", args="CONTAINER",
+            summary="Exit with 0 if a container exists, else with 1",
+        ),
+        Verb(
             name="container prune", module="prune", args="", options="prune",
             summary="Remove all containers that are not running",
         ),
@@ -160,6 +164,7 @@ def _volume_verbs() -> tuple[Verb, ...]:
         verb("create", "[VOLUME]", "volume create", "Make a volume"),
         verb("ls", "", "volume ls", "List volumes", "list"),
         verb("inspect", "VOLUME...", "format", "Show everything about volumes, as JSON"),
+        verb("exists", "VOLUME", "", "Exit with 0 if a volume exists, else with 1"),
         verb("rm", "VOLUME...", "volume rm", "Remove volumes", "remove"),
         Verb(
             name="volume prune", module="prune", args="", options="volume prune",
