@@ -191,12 +191,16 @@ try:
     fail()
 except ValueError:
     print(traceback.format_exc())
+code = fail.__code__
+print(len(list(code.co_positions())) == len(code.co_code) // 2)
 """
     command = [sys.executable, "-I", "-S", "-B", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"line {number}, in fail\n" in done.stdout
     assert "ValueError: on purpose" in done.stdout
+    # CPython fills an array of the code's length from the table of lines, as soon as the code is traced
+    assert done.stdout.endswith("True\n")
 
 
 def test_debug_asks_for_line_numbers(usual: Path) -> None:
