@@ -30,7 +30,7 @@ from sysbox.units.cgroup import tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sysbox.container.store import Record, Runtime
 
@@ -206,6 +206,8 @@ def _pods() -> Iterable[str]:
 def _name_files() -> Iterator[str]:
     for container_id in resolver_units.reclaim(_is_up):
         yield f"removed {container_id[:12]} from the names of its networks"
+    for unit in resolver_units.stop_stale():
+        yield f"stopped {unit}, of a network without containers"
 
 
 def _ids() -> Iterator[str]:
@@ -213,9 +215,8 @@ def _ids() -> Iterator[str]:
 
     for container_id in id_ranges.reclaim():
         yield f"released the ids of {container_id[:12]}"
-    # the oldest first: one that joins another was made after it, and shares its lease
     records = store.all_records()
-    for record in reversed(records):
+    for record in _locked(records):
         if user_namespace.lease_again(record, records):
             yield f"leased the ids of {record.name} again"
 
@@ -227,9 +228,21 @@ def _levels() -> Iterator[str]:
     if probe().selinux:
         from sysbox.run import labels
 
-        for record in store.all_records():
+        for record in _locked(store.all_records()):
             if labels.restore(record):
                 yield f"leased the SELinux level of {record.name} again"
+
+
+def _locked(records: Sequence[Record]) -> Iterator[Record]:
+    """Each record as it is now, the oldest first, with the lock of its container: whoever removes a container
+    gives its leases back. One that joins another was made after it, and shares its lease.
+    """
+    for one in reversed(records):
+        try:
+            with Lock(one.id, wait=False):
+                yield store.load(one.id)
+        except (Conflict, FormatError, NotFound):
+            continue  # another command is working on it, or `_containers` tells of it
 
 
 def _port_rules() -> Iterator[str]:

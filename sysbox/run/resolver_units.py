@@ -16,7 +16,7 @@ from sysbox.base.frozen import Frozen
 from sysbox.container.hostname import hostname_of
 from sysbox.host import exists
 from sysbox.netns import names
-from sysbox.units import resolverplan
+from sysbox.units import listing, resolverplan
 from sysbox.units.bus import MANAGER, MANAGER_PATH, SYSTEMD, Bus
 from sysbox.units.limits.properties import Property
 from sysbox.units.resolverplan import ResolverPlan
@@ -304,6 +304,30 @@ def reclaim(is_alive: Callable[[str], bool]) -> list[str]:
             if names.withdraw(container, network):
                 stop((network,))
     return sorted({container for _, container in dead})
+
+
+def stop_stale() -> list[str]:
+    """Stop the sockets of networks without names, whose last container was withdrawn by a process that was
+    killed then; returns their units. For `sysbox gc`. Raises SysboxError.
+    """
+    with Bus.connect() as bus:
+        loaded = [one.name for one in listing.list_units(bus, resolverplan.socket_unit("*"))]
+        if set(loaded) <= _wanted():
+            return []
+        with Lock(_LOCK, timeout=BRIEFLY):
+            # with a job its stop is on the way
+            stale = [
+                unit
+                for unit in set(loaded) - _wanted()
+                if scope.progress(bus, unit) == ("active", 0)
+            ]
+            for unit in stale:
+                scope.request_stop(bus, unit)
+    return sorted(stale)
+
+
+def _wanted() -> set[str]:
+    return set(map(resolverplan.socket_unit, names.networks()))
 
 
 def stop(networks: tuple[str, ...]) -> None:

@@ -18,6 +18,9 @@ from containers import Containers, eventually, popen, systemctl
 from lane import SYSBOX, Sysbox
 
 from sysbox.base import paths
+from sysbox.container import store
+from sysbox.container.locks import Lock
+from sysbox.lifecycle import gc
 
 # Every call that leaves a trace outside of the process, or that another process waits for.
 CALLS = (
@@ -275,3 +278,13 @@ def test_gc_leaves_alone_what_begins_and_ends(sysbox: Sysbox, image: str) -> Non
         for each in others:
             each.result()
     eventually(lambda: sysbox("ps", "-aq").stdout == "", "the last has removed itself")
+
+
+def test_what_was_removed_meanwhile_gets_no_lease(sysbox: Sysbox, containers: Containers) -> None:
+    """Its lease was given back with it, and written again by a gc that had read its record before."""
+    gone, stays = containers(), containers()
+    records = [one for one in store.all_records() if one.id in (gone.id, stays.id)]
+    gone("rm", "-f")
+    assert [one.id for one in gc._locked(records)] == [stays.id]
+    with Lock(stays.id):
+        assert list(gc._locked(records)) == []

@@ -11,6 +11,7 @@ import os
 import random
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import dnsclient
 import pytest
-from containers import V1, Container, Containers, active_state, eventually
+from containers import V1, Container, Containers, active_state, eventually, systemctl
 from faults import SEED
 from lane import SLOWNESS, SYSBOX, Sysbox
 
@@ -427,6 +428,23 @@ def test_a_port_that_is_taken(sysbox: Sysbox, network: Make, containers: Contain
     assert not Path(names.directory_of("names")).exists()
     containers("--name", "one", "--network", "names")
     assert probe.ask(at) > 0
+
+
+def test_a_socket_that_nobody_stopped(
+    sysbox: Sysbox, network: Make, containers: Containers
+) -> None:
+    """Who withdrew its last container was killed then; the next network has the same address."""
+    network("names")
+    one = containers("--name", "one", "--network", "names")
+    shutil.rmtree(names.directory_of("names"))
+    one("rm", "-f")
+    sysbox("network", "rm", "names", check=True)
+    assert systemctl("is-active", "sysbox-dns-names.socket") == "active"
+    found = sysbox("gc", check=True).stdout
+    assert found == "stopped sysbox-dns-names.socket, of a network without containers\n"
+    assert sysbox("gc", check=True).stdout == ""
+    network("other")
+    containers("--name", "two", "--network", "other")
 
 
 @pytest.mark.guest("memory.max and pids.max are of v2, and an older kernel makes the sandbox")
