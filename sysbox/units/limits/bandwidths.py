@@ -36,25 +36,41 @@ def protect(unit: str, properties: tuple[Property, ...]) -> None:
         return
     from sysbox.units import syntax  # here and below: few containers limit a disk
 
-    texts = {}
+    texts, files = {}, {}
     for name in (unit, *(f"{unit}.d/50-{key}.conf" for key in (READ, WRITE))):
+        path = f"{_TRANSIENT}/{name}"
+        files[name] = _file_at(path)
         try:
-            data = read_file(f"{_TRANSIENT}/{name}")
+            data = read_file(path)
         except SysboxError:
             data = None  # ignoring: systemd is removing the unit
         texts[name] = syntax.decode(data or b"")
     fragment, *drop_ins = texts.values()
     for name, text in zip(texts, without_resets(fragment, tuple(drop_ins)), strict=True):
         if text != texts[name]:
-            _replace(f"{_TRANSIENT}/{name}", text)
+            _replace(f"{_TRANSIENT}/{name}", text, files[name])
 
 
-def _replace(path: str, text: str) -> None:
-    """Write the file and keep its time: systemd takes a newer file for one that it has not read."""
+def _file_at(path: str) -> tuple[int, int] | None:
+    """Which file has the name now, and when it was written, in nanoseconds; None without one."""
     try:
         status = posix.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _replace(path: str, text: str, read: tuple[int, int] | None) -> None:
+    """Write the file and keep its time: systemd takes a newer file for one that it has not read.
+
+    Not if it is not the one any more that was read: what was set since would be lost at a reload. Whoever
+    heeds that change does this again.
+    """
+    if read is None or _file_at(path) != read:
+        return
+    try:
         write_file(path, text.encode("utf-8", "surrogateescape"), 0o644)
-        posix.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        posix.utime(path, ns=(read[1], read[1]))
     except FileNotFoundError:
         pass  # the unit has just gone, and its directory with it
 
