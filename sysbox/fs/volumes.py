@@ -137,9 +137,12 @@ def labels(name: str) -> dict[str, str]:
 
 def created(name: str) -> float:
     """The time of a volume's creation in seconds since 1970: the mtime of its directory, whose entries are
-    neither made nor removed later. Raises OSError.
+    neither made nor removed later. Raises NotFound.
     """
-    return posix.stat(f"{VOLUMES}/{name}").st_mtime
+    try:
+        return posix.stat(f"{VOLUMES}/{name}").st_mtime
+    except FileNotFoundError:  # removed since it was seen
+        raise NotFound(f"no such volume: {name}") from None
 
 
 def is_anonymous(name: str) -> bool:
