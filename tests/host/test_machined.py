@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -108,7 +109,7 @@ def test_a_restart_and_another_of_the_name(containers: Containers) -> None:
 
 def test_in_the_foreground_once_it_lasts(sysbox: Sysbox) -> None:
     began = f"@{time.time():.6f}"
-    sysbox("run", "--rm", "--name", "short", "host", "true", check=True)
+    short = next(name for number in range(20) if (name := ended_at_once(sysbox, f"short-{number}")))
     words = ("run", "--rm", "-i", "--name", "lasting", "host", "cat")
     with popen(*words, stdin=subprocess.PIPE) as run:
         await_machine("lasting")
@@ -120,7 +121,17 @@ def test_in_the_foreground_once_it_lasts(sysbox: Sysbox) -> None:
     command = ["journalctl", "-q", "-u", UNIT, "-o", "cat", "--since", began]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "New machine lasting." in told
-    assert "New machine short." not in told
+    assert f"New machine {short}." not in told
+
+
+def ended_at_once(sysbox: Sysbox, name: str) -> str:
+    """Run a container that does not last; its name, or "" where the machine was too busy for that."""
+    sysbox("run", "--name", name, "host", "true", check=True)
+    form = "{{.State.StartedAt}} {{.State.FinishedAt}}"
+    moments = sysbox("inspect", "-f", form, name, check=True).stdout.split()
+    sysbox("rm", name, check=True)
+    began, ended = map(datetime.fromisoformat, moments)
+    return name if ended - began < timedelta(seconds=0.3) else ""
 
 
 def test_without_it(sysbox: Sysbox, containers: Containers) -> None:
