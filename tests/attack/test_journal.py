@@ -11,6 +11,7 @@ from typing import Any
 
 from containers import Container, Containers, eventually, popen
 from lane import TIMEOUT, Sysbox
+from test_lost_files import await_supervisor
 from test_tidying import waits
 
 from sysbox.container.events import MESSAGE_IDS
@@ -264,6 +265,9 @@ def test_a_reader_of_its_own_output(containers: Containers) -> None:
     """F9: it takes away what its monitor has been told of, which must not wait for it."""
     script = "cat </dev/stdout >/dev/null & while :; do echo line; done"
     one = containers("--log-opt", "rate-limit=100", command=("sh", "-c", script))
+    await_supervisor(
+        one
+    )  # until then its files are those of the process that becomes it, and are closed
     monitor = monitor_of(one)
 
     def flags(fd: str) -> int:

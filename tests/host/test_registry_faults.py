@@ -34,10 +34,18 @@ def begin(*words: str) -> subprocess.Popen[bytes]:
     )
 
 
+def size(part: Path) -> int:
+    """Of one that may be whole by now, and have another name."""
+    try:
+        return part.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def part_is_here() -> None:
     """Wait until a pull has the beginning of a blob."""
     deadline = time.monotonic() + TIMEOUT
-    while not any(path.stat().st_size for path in (IMAGES / "blobs/.partial").glob("*")):
+    while not any(map(size, (IMAGES / "blobs/.partial").glob("*"))):
         assert time.monotonic() < deadline
         time.sleep(0.002)
 
