@@ -196,7 +196,13 @@ def refresh(spec: ContainerSpec, *, quiet: bool, asked: Asked = ANY) -> Containe
             return True
         return policy == "newer" and up_to_date(name, options)
 
-    return _in_turn(spec, asked, kept, quiet=quiet)
+    try:
+        return _in_turn(spec, asked, kept, quiet=quiet)
+    except RegistryError as failure:
+        about = f"{name} for {wanted}" if wanted else name
+        raise RegistryError(
+            f"image {about}: {failure.message}", hint=failure.hint, code=failure.code
+        ) from failure
 
 
 def up_to_date(name: str, options: pull.Options) -> bool:

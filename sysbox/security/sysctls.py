@@ -7,7 +7,7 @@ characters could make one setting into another (CVE-2022-0811).
 from __future__ import annotations
 
 from sysbox.base.errors import SpecError
-from sysbox.base.suggest import did_you_mean
+from sysbox.base.suggest import nearest
 from sysbox.spec import Namespaces
 
 TYPE_CHECKING = False
@@ -71,10 +71,14 @@ def _path(name: str, namespaces: Namespaces) -> str:
         raise SpecError(f"--sysctl {_shown(name)}: not a name, which is words joined by dots")
     kind, mode = _namespace(name, namespaces)
     if not kind:
-        hint = did_you_mean(name, IPC + UTS)
+        # compared without what they all begin with, which would make every name near
+        above, _, last = name.rpartition(".")
+        near = nearest(last, (one.rpartition(".")[2] for one in IPC + UTS))
+        hint = f"did you mean 'kernel.{near}'?" if near and above == "kernel" else ""
         raise SpecError(
             f"--sysctl {name}: not a setting of a namespace, it would change the host",
-            hint=hint or "allowed: net.*, fs.mqueue.*, kernel.{msg*,sem,shm*,domainname}",
+            hint=hint
+            or "allowed: net.*, fs.mqueue.*, kernel.{msg*,sem,shm*,domainname}; sysctl(8) sets others",
         )
     if mode not in _OWN:
         raise SpecError(

@@ -178,7 +178,9 @@ def test_a_registry_that_is_gone(sysbox: Sysbox, base: bytes, tmp_path: Path) ->
         sysbox("pull", name, check=True)
     kept = sysbox("run", "--rm", "--pull", "newer", name, "echo", "here", check=True)
     assert (kept.stdout, "was not asked" in kept.stderr) == ("here\n", True)
-    fails(sysbox, "run", "--rm", "--pull", "always", name, "true", status=125)
+    said = fails(sysbox, "run", "--rm", "--pull", "always", name, "true", status=125)
+    assert f"image {name}: " in said
+    assert said.count(name) == 1
 
 
 def test_platforms(sysbox: Sysbox, registry: Registry, base: bytes) -> None:

@@ -71,3 +71,18 @@ def test_values(value: str) -> None:
 def test_not_in_a_namespace_of_somebody_elses(name: str, namespaces: Namespaces) -> None:
     with pytest.raises(SpecError, match="of the container's own"):
         sysctls.check({name: "1"}, namespaces)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("kernel.msgmaxx", "did you mean 'kernel.msgmax'?"),
+        ("kernel.pid_max", "allowed: net.*"),
+        ("vm.swappiness", "allowed: net.*"),
+        ("vm.msgmax", "allowed: net.*"),
+    ],
+)
+def test_what_to_write_instead(name: str, hint: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        sysctls.check({name: "1"}, OWN)
+    assert caught.value.hint.startswith(hint)
