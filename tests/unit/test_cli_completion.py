@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,28 @@ def test_every_choice_is_offered(name: str) -> None:
     for option in options_of(VERBS[name]):
         if option.choices:
             assert offered(f"{name} {option.names[-1]} ") == sorted(option.choices)
+
+
+FILTERED = sorted(
+    {
+        verb.name
+        for verb in VERBS.values()
+        for option in options_of(verb)
+        if option.names[-1] == "--filter" and option.metavar == "KEY=VALUE"
+    }
+)
+
+
+@pytest.mark.parametrize("name", FILTERED)
+def test_every_key_of_a_filter_is_offered(name: str) -> None:
+    found = offered(f"{name} --filter ")
+    assert "label=" in found
+    assert all(re.fullmatch(r"[a-z-]+!?=", key) for key in found), found
+
+
+def test_a_key_of_a_filter() -> None:
+    assert offered("ps -f st") == ["status="]
+    assert offered("ps --filter status=") == ["status="]
 
 
 @pytest.mark.usefixtures("names")

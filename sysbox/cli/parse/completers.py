@@ -27,9 +27,16 @@ def of_option(option: Option) -> Completer | None:
     """The completer for the value of a flag; None leaves it to click, which offers nothing."""
     if option.names[-1] == "--security-opt":
         return _listed(lambda: (*option.choices, *(f"seccomp={one}" for one in _profiles())))
+    if option.names[-1] == "--filter" and option.metavar == "KEY=VALUE":
+        return _listed(lambda: _keys(option))
     if option.choices:
         return _listed(lambda: option.choices)
     return _VALUES.get(option.metavar)
+
+
+def _keys(option: Option) -> Iterable[str]:
+    """The keys of a filter, as its help lists them."""
+    return {f"{key}=" for key in option.help.partition(": ")[2].split(", ")}
 
 
 def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
