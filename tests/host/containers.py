@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from lane import SLOWNESS, SYSBOX, Sysbox
 
-from sysbox.base import paths
+from sysbox.base.errors import FormatError
+from sysbox.container import store
 from sysbox.host import probe
 from sysbox.linux import cgroup
 
@@ -64,12 +65,20 @@ class Container:
         return os.readlink(f"/proc/{self.pid}/ns/{kind}")
 
     def await_state(self, state: str) -> None:
-        """Until it is in that state; if it has ended, until all is recorded of its end."""
+        """Until it is in that state; if it has ended, until its end is recorded, or is by who looks next."""
         eventually(lambda: self.inspect("State.Status") == state, f"{self.id[:12]} is {state}")
         if state == "exited":
-            # the supervisor tells how it ended, and what follows records the rest
-            run = Path(paths.RUN_CONTAINERS, self.id, "state.json")
-            eventually(lambda: not run.exists(), f"the end of {self.id[:12]} is recorded")
+            # the supervisor tells how it ended, and what comes after it records the rest
+            eventually(lambda: not is_supervised(self.id), f"the end of {self.id[:12]} is recorded")
+
+
+def is_supervised(container_id: str) -> bool:
+    """Whether a process attends to its run."""
+    try:
+        run = store.runtime(container_id)
+    except FormatError:
+        return False
+    return run is not None and run.supervised()
 
 
 class Containers:
