@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sysbox.container.store import Record
     from sysbox.host import HostFacts
 
+_PATIENCE, _POLL = 3.0, 0.01  # seconds
 _TWO_NAMES = ("CPUShares", "CPUWeight", "Memory", "BlockIO", "IO")
 
 
@@ -31,20 +32,27 @@ def apply_newest(record: Record, facts: HostFacts | None = None) -> bool:
 
 
 def apply_missed(record: Record, facts: HostFacts) -> None:
-    """`apply_newest` for a verb that only looks: not while another process works on the container.
+    """`apply_newest` for a verb that only looks: waits a moment for whoever works on the container.
 
-    The monitor of an early version does not do it when a limit is set. Raises SysboxError.
+    Most often that is the monitor, which does just this; that of an early version does not. Raises
+    SysboxError.
     """
     if not any(_has_two_names(one.path) for one in tuned.drop_ins(record.id)):
         return
+    from sysbox.base import wait
     from sysbox.run import translate
 
-    if translate.is_due(record, facts):
+    def is_done() -> bool:
+        if not translate.is_due(record, facts):
+            return True
         try:
             with Lock(record.id, wait=False):
                 translate.translate(record, facts)
         except Conflict:
-            pass  # ignoring: who has the lock does it, or the monitor once it is free
+            return False
+        return True
+
+    wait.until(is_done, _PATIENCE, _POLL)
 
 
 def _has_two_names(path: str) -> bool:

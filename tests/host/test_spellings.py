@@ -244,7 +244,7 @@ def test_nobody_watches(containers: Containers) -> None:
 
 
 def test_who_looks_does_not_interfere(containers: Containers) -> None:
-    """Two processes that said it again at once read what the other had half written: no limit was left."""
+    """Two that said it again at once read what the other had half written, and no limit was left."""
     one = containers(*FLAGS)
     with Lock(one.id):
         systemctl("set-property", one.scope, "MemoryMax=50M" if V1 else "MemoryLimit=50M")
