@@ -28,7 +28,7 @@ if [[ $1 == --enforcing ]]; then
     shift
 fi
 for word in "$@"; do
-    for own in enforcing apparmor; do
+    for own in enforcing apparmor smp; do
         grep -qs -e "^pytestmark.*mark.$own(" -- "${word%%::*}" && flavour=$own
     done
 done

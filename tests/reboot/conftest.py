@@ -19,7 +19,7 @@ from machine import resume
 @pytest.fixture(scope="module")
 def guest() -> Iterator[Guest]:
     """A guest of the file's own, in which sysbox is installed as `make install` does it."""
-    machine = resume(image(), "permissive", bundle())
+    machine = resume(image(), "smp", bundle())
     try:
         yield Guest(machine)
     finally:

@@ -104,6 +104,7 @@ def test_one_process_makes_it(tmp_path: Path) -> None:
 ONE = "pytest.param(1, marks=pytest.mark.guest('why'))"
 ENFORCING = "pytestmark = pytest.mark.enforcing('why')"
 APPARMOR = "pytestmark = pytest.mark.apparmor('why')"
+SMP = "pytestmark = pytest.mark.smp('why')"
 
 
 @pytest.mark.parametrize(
@@ -120,6 +121,7 @@ APPARMOR = "pytestmark = pytest.mark.apparmor('why')"
         (f"EACH = ({ONE}, 2)\n@pytest.mark.parametrize('x', OTHERS)\ndef test_it(x): ...", ""),
         (f"{ENFORCING}\n@pytest.mark.guest('why')\ndef test_it(): ...", "enforcing"),
         (f"{APPARMOR}\n@pytest.mark.guest('why')\ndef test_it(): ...", "apparmor"),
+        (f"{SMP}\n@pytest.mark.guest('why')\ndef test_it(): ...", "smp"),
     ],
 )
 def test_where_a_file_runs(tmp_path: Path, text: str, flavour: str) -> None:

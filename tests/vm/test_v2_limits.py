@@ -13,7 +13,7 @@ from lane import SLOWNESS, SYSBOX, Sysbox
 
 from sysbox.units.limits.table import TABLE
 
-pytestmark = pytest.mark.v2_only("the files are those of the unified hierarchy")
+pytestmark = pytest.mark.smp("limits name two CPUs")
 
 MIB = 1 << 20
 DISK = "/dev/vdb"  # the guest's empty one

@@ -26,13 +26,14 @@ REBOOT = "reboot"  # flavour and directory of the tests that run here, with a gu
 MARKERS = {
     "enforcing": "enforcing or also_enforcing",
     "apparmor": "apparmor",
-    "permissive": "guest and not enforcing and not apparmor",
+    "smp": "smp",
+    "permissive": "guest and not enforcing and not apparmor and not smp",
 }
-OWN = ("enforcing", "apparmor")  # flavours that only files with their marker need
+OWN = ("enforcing", "apparmor", "smp")  # flavours that only files with their marker need
 RUN = Path(__file__).resolve().with_name("run.py")
 TIED = ("setpriv", "--pdeathsig", "TERM")  # ends with this process
 GUEST = 3 * GIB  # memory that a guest may take
-MOST = 4  # guests at a time
+MOST = 5  # guests at a time
 LINE = 1.0  # seconds for a line of a test that has not been measured
 MORE = 1  # more groups than guests: still more would balance better, but each starts a pytest, which is slow
 NOTHING_RAN = 5  # pytest's status if all tests of the files are for another kind of host
@@ -169,10 +170,10 @@ def flavour(file: Path) -> str:
 
 
 def guests() -> int:
-    """The number of guests at a time: one for each CPU, if there is memory for them."""
+    """The number of guests at a time, one more than CPUs, since tests wait too; fewer if memory is short."""
     lines = Path("/proc/meminfo").read_text("ascii").splitlines()
     (available,) = [int(line.split()[1]) << 10 for line in lines if "MemAvailable" in line]
-    return max(1, min(len(os.sched_getaffinity(0)), available // GUEST, MOST))
+    return max(1, min(len(os.sched_getaffinity(0)) + 1, available // GUEST, MOST))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Usage: tools/vm/run.py [--flavour permissive|enforcing|apparmor] [--silence SECONDS] [--shell | SCRIPT]
+"""Usage: tools/vm/run.py [--flavour permissive|enforcing|apparmor|smp] [--silence SECONDS] [--shell | SCRIPT]
 
 Runs a shell script in a guest with the project installed, resumed from a snapshot; shows its output as it is
 written, and exits with its status. --shell: an interactive shell. Exit status 124: the script has written
