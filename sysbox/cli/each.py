@@ -1,9 +1,9 @@
-"""Run a verb on several containers: report each failure and go on with the next."""
+"""Run a verb on several containers: report each failure and go on with the next. Whether there is one."""
 
 from __future__ import annotations
 
 from sysbox.base import program
-from sysbox.base.errors import SysboxError
+from sysbox.base.errors import NotFound, SysboxError
 from sysbox.cli.output import line, print_inspect, report
 from sysbox.container import store
 
@@ -37,6 +37,15 @@ def each(
             if done:
                 done(word)
     return status
+
+
+def exists(find: Callable[[str], object], word: str) -> int:
+    """The exit status of podman's `... exists`: 0 where `find` finds it, 1 where that raises NotFound."""
+    try:
+        find(word)
+    except NotFound:
+        return FAILED_ONE
+    return 0
 
 
 def inspect_each(

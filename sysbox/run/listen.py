@@ -56,15 +56,15 @@ def _take() -> tuple[int, ...]:
 
 def _listens(fd: int) -> bool:
     try:
-        copy = _socket.socket(fileno=posix.dup(fd))
+        one = _socket.socket(fileno=fd)
     except OSError:
         return False  # a FIFO, a message queue or a file (systemd.socket(5))
     try:
-        return bool(copy.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN))
+        return bool(one.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN))
     except OSError:
         return False  # netlink(7) has no connections
     finally:
-        copy.close()
+        one.detach()
 
 
 def listening() -> tuple[int, ...]:
@@ -80,13 +80,13 @@ def shut_down_lost() -> None:
     """
     for fd in _listening:
         if not _listens(fd):
-            copy = _socket.socket(fileno=posix.dup(fd))
+            one = _socket.socket(fileno=fd)
             try:
-                copy.shutdown(_socket.SHUT_RDWR)
+                one.shutdown(_socket.SHUT_RDWR)
             except OSError:
                 pass  # ignoring: it is not connected, which systemd notices
             finally:
-                copy.close()
+                one.detach()
 
 
 def with_variables(plan: Plan) -> Plan:

@@ -16,7 +16,7 @@ from sysbox.base.frozen import Frozen
 from sysbox.container.hostname import hostname_of
 from sysbox.host import exists
 from sysbox.netns import names
-from sysbox.units import listing, resolverplan
+from sysbox.units import resolverplan
 from sysbox.units.bus import MANAGER, MANAGER_PATH, SYSTEMD, Bus
 from sysbox.units.limits.properties import Property
 from sysbox.units.resolverplan import ResolverPlan
@@ -310,6 +310,8 @@ def stop_stale() -> list[str]:
     """Stop the sockets of networks without names, whose last container was withdrawn by a process that was
     killed then; returns their units. For `sysbox gc`. Raises SysboxError.
     """
+    from sysbox.units import listing  # a start needs no lists of units
+
     with Bus.connect() as bus:
         loaded = [one.name for one in listing.list_units(bus, resolverplan.socket_unit("*"))]
         if set(loaded) <= _wanted():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import NotFound, Unsupported
-from sysbox.cli.each import FAILED_ONE, each, inspect_each
+from sysbox.cli.each import FAILED_ONE, each, exists, inspect_each
 from sysbox.cli.output import emit, line, print_list
 from sysbox.docker import network as shown
 from sysbox.lifecycle import network as lifecycle
@@ -144,11 +144,7 @@ def _inspect(values: Values) -> int:
 
 
 def _exists(values: Values) -> int:
-    try:
-        network_look.find(values.network)
-    except NotFound:
-        return 1
-    return 0
+    return exists(network_look.find, values.network)
 
 
 def _remove(values: Values) -> int:

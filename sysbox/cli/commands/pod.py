@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import NotFound, UsageError
 from sysbox.base.files import write_file
-from sysbox.cli.each import FAILED_ONE, each
+from sysbox.cli.each import each, exists
 from sysbox.cli.output import line
 from sysbox.container import pods
 from sysbox.lifecycle import pod as lifecycle
@@ -102,11 +102,7 @@ def _restart(values: Values) -> int:
 
 
 def _exists(values: Values) -> int:
-    try:
-        pods.resolve(values.pod)
-    except NotFound:
-        return FAILED_ONE
-    return 0
+    return exists(pods.resolve, values.pod)
 
 
 _VERBS: dict[str, Callable[[Values], int]] = {

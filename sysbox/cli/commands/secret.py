@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.errors import FormatError, NotFound, Unsupported, UsageError
-from sysbox.cli.each import each, inspect_each
+from sysbox.cli.each import each, exists, inspect_each
 from sysbox.cli.output import line, note, print_list, warn
 from sysbox.cli.request import secret_value
 from sysbox.container import secrets
@@ -84,11 +84,7 @@ def _inspect(values: Values) -> int:
 
 
 def _exists(values: Values) -> int:
-    try:
-        secrets.find(values.secret)
-    except NotFound:
-        return 1
-    return 0
+    return exists(secrets.find, values.secret)
 
 
 def _remove(values: Values) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import Conflict, NotFound, Unsupported, UsageError, in_use
-from sysbox.cli.each import each, inspect_each
+from sysbox.cli.each import each, exists, inspect_each
 from sysbox.cli.output import emit, line, print_list
 from sysbox.container import events
 from sysbox.docker import volume
@@ -130,11 +130,7 @@ def _inspect(values: Values) -> int:
 
 
 def _exists(values: Values) -> int:
-    try:
-        volumes.check(values.volume)
-    except NotFound:
-        return 1
-    return 0
+    return exists(volumes.check, values.volume)
 
 
 def _remove(values: Values) -> int:
