@@ -102,8 +102,10 @@ def reclaim(directory: str) -> list[str]:
         return []
     try:
         with Lock(f"{directory}/{_USE}", wait=False):
+            absent = {owner for _, owner in entries(directory) if not _exists(owner)}
+            # looked at again: who removes a container releases its lease before its directory goes
             owners = dict.fromkeys(owner for _, owner in entries(directory))
-            gone = [one for one in owners if not _exists(one)]
+            gone = [one for one in owners if one in absent]
             for container_id in gone:
                 release(directory, container_id)
     except Conflict:

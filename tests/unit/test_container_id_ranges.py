@@ -10,7 +10,7 @@ import pytest
 
 from sysbox.base import paths
 from sysbox.base.errors import Conflict
-from sysbox.container import id_ranges
+from sysbox.container import id_ranges, lease_files
 from sysbox.linux.userns import IdMap
 from sysbox.security import subids
 from sysbox.security.idmap import Wish
@@ -211,6 +211,19 @@ def test_leases_of_containers_that_are_gone(directory: Path) -> None:
         assert id_ranges.reclaim() == []
     assert id_ranges.reclaim() == [B]
     assert [one[3] for one in id_ranges.leases()] == [A]
+
+
+def test_a_lease_that_is_given_back_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at the leases and that at its container: gc said that it had released it."""
+    first(A)
+    exists = lease_files._exists
+
+    def removed_now(owner: str) -> bool:
+        id_ranges.release(owner)
+        return exists(owner)
+
+    monkeypatch.setattr(lease_files, "_exists", removed_now)
+    assert id_ranges.reclaim() == []
 
 
 def test_a_lease_that_was_lost() -> None:
