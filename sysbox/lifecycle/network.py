@@ -25,9 +25,10 @@ from sysbox.spec import Route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-    from sysbox.lifecycle.prune import Wanted
+    from sysbox.lifecycle.prune import Made, Wanted
 
 # the subnets of networks that name none: /22, as many addresses as a bridge has ports, from the first on
 _POOL = ("10.100.0.0", "10.255.252.0", 22)
@@ -288,9 +289,10 @@ def _name_of(container_id: str) -> str:
         return pods.name_of(container_id) or container_id[:12]
 
 
-def prune(which: Wanted) -> Removed:
-    """Remove networks that no container is made for. Raises FormatError: a record that cannot be read may be
-    of a container on any network.
+def prune(which: Wanted, made: Callable[[], Made] = dict) -> Removed:
+    """Remove networks that no container is made for. `made` tells which services have made networks.
+
+    Raises FormatError: a record that cannot be read may be of a container on any network.
     """
 
     def refuse(error: FormatError) -> None:
@@ -299,13 +301,18 @@ def prune(which: Wanted) -> Removed:
     specs = [one.spec for one in store.all_records(refuse)]
     specs += [one.spec for one in pods.all_pods(refuse)]
     used = {endpoint.network for spec in specs for endpoint in spec.networks}
-    gone = []
-    for one in networks.all_networks():
+    gone, left = [], []
+    defined = networks.all_networks()
+    services = made()  # after the networks: a service that makes one meanwhile is known
+    for one in defined:
         if one.name in used or not which.matches(one.created_ns / 1e9, one.labels):
+            continue
+        if one.name in services:
+            left.append(services[one.name])
             continue
         try:
             gone.append(remove(one.name))
         except (Conflict, NotFound):
             continue  # a container has just started on it, or another command was faster
     events.pruned("network", 0)
-    return Removed(names=tuple(gone))
+    return Removed(names=tuple(gone), left=tuple(left))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
-from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError, UsageError
+from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError, SysboxError, UsageError
 from sysbox.base.frozen import Frozen
 from sysbox.base.suggest import suggest
 from sysbox.container import events
@@ -21,11 +21,13 @@ from sysbox.run import restart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sysbox.container.store import Record
     from sysbox.image.catalog import Entry
     from sysbox.image.model import Image
+
+    Made = Mapping[str, str]  # what active services have made: name -> service
 
 _ENDED = ("created", "exited", "dead")
 
@@ -50,6 +52,7 @@ class Removed(Frozen):
 
     names: tuple[str, ...] = ()  # container ids, volume names, or docker's lines about images
     size: int = 0  # bytes
+    left: tuple[str, ...] = ()  # services: each still needs one that would have been removed
 
 
 def wanted(filters: Sequence[str], keys: Sequence[str]) -> Wanted:
@@ -92,19 +95,26 @@ def containers(which: Wanted) -> Removed:
     return Removed(names=tuple(gone), size=size)
 
 
-def images(which: Wanted, *, everything: bool) -> Removed:
+def images(which: Wanted, *, everything: bool, made: Callable[[], Made] = dict) -> Removed:
     """Remove images that no container needs: those without a name, or all.
 
-    The built-in `host` stays: it would only be made again.
+    The built-in `host` stays: it would only be made again. `made` tells which services have made images.
     """
     store = Store()
     before = _layers(store)
     lines: list[str] = []
+    left: list[str] = []
     kept = {entry.image_id for entry in store.entries() if _is_host(entry)}
-    for image in store.list():
+    listed = store.list()
+    # read after the images: a service that makes one meanwhile is known
+    services = services_of_images(store, made())
+    for image in listed:
         if image.id in kept or (image.names and not everything) or gc.images_in_use(image.id):
             continue
         if not which.matches(_created(image), image.config.labels):
+            continue
+        if image.id in services:
+            left.append(services[image.id])
             continue
         try:
             done = remove_image(store, image.id, force=True)
@@ -113,7 +123,18 @@ def images(which: Wanted, *, everything: bool) -> Removed:
         lines += [f"{line[:1].lower()}{line[1:]}" for line in done]
     size = max(before - _layers(store), 0)
     events.pruned("image", size)
-    return Removed(names=tuple(lines), size=size)
+    return Removed(names=tuple(lines), size=size, left=tuple(left))
+
+
+def services_of_images(store: Store, made: Made) -> dict[str, str]:
+    """The id of each image that a name in `made` means -> the service that has made it."""
+    found: dict[str, str] = {}
+    for name, service in made.items():
+        try:
+            found.setdefault(store.find(name)[1].id, service)
+        except (Conflict, NotFound, SpecError):
+            continue  # it is gone, or was never made
+    return found
 
 
 def users_of_volumes(*, damaged: bool = False) -> dict[str, list[str]]:
@@ -142,22 +163,31 @@ def volumes_of(record: Record) -> set[str]:
     return named | set(record.anonymous_volumes.values())
 
 
-def unused_volumes(which: Wanted, *, everything: bool) -> Removed:
-    """Remove volumes that no container has: the anonymous ones, or all. Raises FormatError."""
+def unused_volumes(which: Wanted, *, everything: bool, made: Callable[[], Made] = dict) -> Removed:
+    """Remove volumes that no container has: the anonymous ones, or all. Raises FormatError.
+
+    `made` tells which services have made volumes.
+    """
     gone: list[str] = []
+    left: list[str] = []
     size = 0
     with volumes.Lock():
         users = users_of_volumes()
-        for name in volumes.names():
+        named = volumes.names()
+        services = made()  # after the names: see `images`
+        for name in named:
             if name in users or not (everything or volumes.is_anonymous(name)):
                 continue
             if not which.matches(volumes.created(name), volumes.labels(name)):
+                continue
+            if name in services:
+                left.append(services[name])
                 continue
             size += _size(lambda name=name: volume_size(name))  # type: ignore[misc]
             drop_volume(name)
             gone.append(name)
     events.pruned("volume", size)
-    return Removed(names=tuple(gone), size=size)
+    return Removed(names=tuple(gone), size=size, left=tuple(left))
 
 
 def drop_volume(name: str) -> None:

@@ -30,7 +30,7 @@ COLD = (
     "sysbox.cli.commands.explain", "sysbox.cli.commands.explain_rows", "sysbox.cli.commands.events",
     "sysbox.cli.commands.host", "sysbox.cli.commands.import_", "sysbox.cli.commands.commit",
     "sysbox.cli.commands.cp", "sysbox.cli.commands.diff", "sysbox.cli.commands.export",
-    "sysbox.cli.progress", "sysbox.cli.commands.prune", "sysbox.cli.commands.rmi",
+    "sysbox.cli.progress", "sysbox.cli.commands.prune", "sysbox.cli.commands.rmi", "sysbox.cli.standing",
     "sysbox.cli.commands.secret", "sysbox.cli.request.secret_value", "sysbox.docker.secret",
     "sysbox.cli.commands.trust", "sysbox.cli.commands.volume", "sysbox.content.copy",
     "sysbox.cli.commands.network", "sysbox.cli.commands.network_connect",

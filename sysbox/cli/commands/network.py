@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import NotFound, Unsupported
+from sysbox.cli import standing
 from sysbox.cli.each import FAILED_ONE, each, exists, inspect_each
 from sysbox.cli.output import emit, line, print_list
 from sysbox.docker import network as shown
@@ -148,15 +149,21 @@ def _exists(values: Values) -> int:
 
 
 def _remove(values: Values) -> int:
+    made = standing.makers(standing.NETWORK)
+
     def remove(word: str) -> None:
         if values.force and lifecycle.remove_damaged(word):
             line(word)
             return
         try:
-            line(lifecycle.remove(word))
+            name = lifecycle.remove(word)
         except NotFound:
             if not values.force:
                 raise
+            return
+        line(name)
+        if name in made:
+            standing.tell_removed(standing.NETWORK, name, made[name])
 
     return each(values.network, remove)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from sysbox.base.errors import SysboxError
+from sysbox.cli import standing
 from sysbox.cli.output import emit
 from sysbox.docker.human import human_size
 from sysbox.lifecycle import prune
@@ -35,13 +36,15 @@ def main(values: Values) -> int:
     which = prune.wanted(values.filter, _ACCEPTED.get(what, _KEYS))
     if not values.force and not agreed(_warning(what, values)):
         raise SysboxError(f"{what} prune: cancelled, nothing was removed", status=CANCELLED)
-    size = 0
+    size, left = 0, []
     for title, removed in _prune(what, values, which):
         size += removed.size
+        left += [(title.lower().removesuffix("s"), service) for service in removed.left]
         if removed.names:
             emit(f"Deleted {title}:\n" + "".join(f"{name}\n" for name in removed.names) + "\n")
     if what != "network":
         emit(f"Total reclaimed space: {human_size(size)}\n")
+    standing.tell_left(left)
     return 0
 
 
@@ -52,13 +55,13 @@ def _prune(what: str, values: Values, which: prune.Wanted) -> Iterator[tuple[str
     if what in ("network", "system"):
         from sysbox.lifecycle import network  # the other prunes do not need it
 
-        yield "Networks", network.prune(which)
+        yield "Networks", network.prune(which, standing.networks)
     if what == "volume":
-        yield "Volumes", prune.unused_volumes(which, everything=values.all)
+        yield "Volumes", prune.unused_volumes(which, everything=values.all, made=standing.volumes)
     if what == "system" and values.volumes:
         yield "Volumes", prune.unused_volumes(which.replace(until=0.0), everything=False)
     if what in ("image", "system"):
-        yield "Images", prune.images(which, everything=values.all)
+        yield "Images", prune.images(which, everything=values.all, made=standing.images)
     if what == "builder" or (what == "system" and not (which.labels or which.unlabelled)):
         yield "build cache objects", _cache(what, values, which)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base.errors import Conflict, NotFound, Unsupported, UsageError, in_use
+from sysbox.cli import standing
 from sysbox.cli.each import each, exists, inspect_each
 from sysbox.cli.output import emit, line, print_list
 from sysbox.container import events
@@ -134,19 +135,25 @@ def _exists(values: Values) -> int:
 
 
 def _remove(values: Values) -> int:
+    made = standing.makers(standing.VOLUME)
+
     def remove(name: str) -> None:
+        there = True
         with volumes.Lock():
             try:
                 volumes.check(name)
             except NotFound:
                 if not values.force:
                     raise
+                there = False
             else:
                 users = prune.users_of_volumes().get(name)
                 if users:
                     raise in_use(f"volume {name}", users)
                 prune.drop_volume(name)
         line(name)
+        if there and name in made:
+            standing.tell_removed(standing.VOLUME, name, made[name])
 
     return each(values.volume, remove)
 

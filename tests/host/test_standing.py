@@ -1,0 +1,107 @@
+"""What active services of .network, .volume, .image and .build files have made: a prune leaves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from containers import systemctl
+from lane import SYSBOX, Sysbox
+
+LABEL = "test.standing"
+ONLY = ("--filter", f"label={LABEL}")
+IMAGE = "standing:1"
+UNITS = [f"standing-{kind}.service" for kind in ("network", "volume", "image")]
+
+
+@pytest.fixture
+def declared(sysbox: Sysbox, tmp_path: Path, image: str) -> Iterator[str]:
+    """A service whose container needs a network, a volume and an image, each with a service of its own."""
+    made = sysbox("create", image, "true", check=True).stdout.strip()
+    sysbox("commit", "-c", f"LABEL {LABEL}=1", made, IMAGE, check=True)
+    sysbox("rm", made, check=True)
+    texts = {
+        "network": f"[Network]\nLabel={LABEL}=1\n",
+        "volume": f"[Volume]\nLabel={LABEL}=1\n",
+        "image": f"[Image]\nImage={IMAGE}\nPolicy=missing\n",
+        "container": "[Container]\nImage=standing.image\nNetwork=standing.network\nPull=never\n"
+        "Volume=standing.volume:/data\nExec=sleep 1000\nStopSignal=KILL\n",
+    }
+    for kind, text in texts.items():
+        (tmp_path / f"standing.{kind}").write_text(text)
+    sysbox("unit", "install", *tmp_path.iterdir(), check=True)
+    yield "standing.service"
+    sysbox("unit", "uninstall", "--force", "standing.service", *UNITS)
+    sysbox("network", "rm", "-f", "systemd-standing")
+    sysbox("volume", "rm", "-f", "systemd-standing")
+    sysbox("rmi", "-f", IMAGE)
+
+
+PRUNES = {
+    "network": (("network", "prune", "-f", *ONLY), "1 network"),
+    "volume": (("volume", "prune", "-fa", *ONLY), "1 volume"),
+    "image": (("image", "prune", "-fa", *ONLY), "1 image"),
+    "system": (("system", "prune", "-fa", "--volumes", *ONLY), "1 network, 1 image"),
+}
+
+
+def test_a_prune_leaves_it_while_the_service_is_active(declared: str, sysbox: Sysbox) -> None:
+    systemctl("start", declared)
+    for words, _ in PRUNES.values():
+        assert sysbox(*words, check=True).stderr == "", "the container has it"
+    systemctl("stop", declared)
+    for words, left in PRUNES.values():
+        done = sysbox(*words, check=True)
+        assert "Deleted" not in done.stdout
+        assert done.stderr.startswith(f"sysbox: left {left}: made by active services, which would")
+        assert done.stderr.count("\n") == 1
+    systemctl("start", declared)
+    systemctl("stop", declared, *UNITS)
+    for (words, _), name in zip(
+        list(PRUNES.values())[:3], ("systemd-standing", "systemd-standing", IMAGE), strict=True
+    ):
+        done = sysbox(*words, check=True)
+        assert (name in done.stdout, done.stderr) == (True, "")
+
+
+def test_who_removes_it_by_name_is_told_its_service(declared: str, sysbox: Sysbox) -> None:
+    systemctl("start", declared)
+    systemctl("stop", declared)
+    name = "systemd-standing"
+    for unit, words in zip(
+        UNITS, (("network", "rm", name), ("volume", "rm", name), ("rmi", IMAGE)), strict=True
+    ):
+        done = sysbox(*words, check=True)
+        assert done.stderr.endswith(
+            f": {unit} is active and has made it; `systemctl restart {unit}` makes it again\n"
+        )
+        # nobody is told twice
+        assert "is active" not in sysbox(*words).stderr
+    systemctl("restart", *UNITS[:2])
+    assert sysbox("network", "exists", name).returncode == 0
+    assert sysbox("volume", "exists", name).returncode == 0
+
+
+def test_what_a_service_written_by_hand_has_made(sysbox: Sysbox) -> None:
+    """systemd has expanded what its command says."""
+    unit, name = "standing-own@a.service", "standing-a"
+    file = Path("/run/systemd/system/standing-own@.service")
+    file.write_text(
+        "[Service]\nType=oneshot\nRemainAfterExit=yes\n"
+        f"ExecStart={SYSBOX} volume create --label {LABEL}=1 standing-%i\n"
+    )
+    try:
+        systemctl("start", unit)
+        done = sysbox("volume", "prune", "-fa", *ONLY, check=True)
+        assert (
+            f"left 1 volume: made by active services, which would not make it again ({unit})"
+            in (done.stderr)
+        )
+        systemctl("stop", unit)
+        assert name in sysbox("volume", "prune", "-fa", *ONLY, check=True).stdout
+    finally:
+        systemctl("stop", unit, check=False)
+        sysbox("volume", "rm", "-f", name)
+        file.unlink()
+        systemctl("daemon-reload")
