@@ -268,6 +268,8 @@ class Status(Frozen):
     error: str = ""
     started_at: float = 0.0  # seconds since the epoch; 0 is never
     finished_at: float = 0.0
+    # there are files of a run whose end is recorded, or that was to begin: who was to remove them was killed
+    left: bool = False
 
 
 def to_file(record: Record) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sysbox.container.records import (
     Record,
+    Runtime,
     Status,
     await_exit,
 )
@@ -51,7 +52,13 @@ def read_status(record: Record) -> Status:
         error=ended.error,
         started_at=ended.started_ns / 1e9,
         finished_at=ended.finished_ns / 1e9 if ended.started_ns else 0.0,
+        left=running is not None and _is_left(running),
     )
+
+
+def _is_left(running: Runtime) -> bool:
+    """Whether nobody forgets a run whose end is recorded, or begins the one that was waited for."""
+    return bool(running.started_ns or running.restarting) and not running.supervised()
 
 
 def has_scope(record: Record) -> bool:

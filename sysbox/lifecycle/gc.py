@@ -164,7 +164,11 @@ def _run(record: Record, runtime: Runtime) -> list[str]:
         return []  # its ExecStopPost= records the end
     else:
         done = f"recorded the end of {record.name}"
-    return [done] if settle(record.id) else []
+    if settle(record.id):
+        return [done]
+    if runtime.restarting and not _has_run(record.id):
+        return [f"gave up the restart of {record.name}, for which nobody waits"]
+    return []
 
 
 def _service_is_ending(container_id: str) -> bool:

@@ -41,9 +41,9 @@ def repaired(record: Record) -> Status:
 def _repaired(record: Record, status: Status) -> Status:
     """The status once the end is recorded: its supervisor was killed, or its service is about to do so.
 
-    Of a run that was lost, once it is recorded again.
+    Of a run that was lost, once it is recorded again; of one that has left its files, once they are gone.
     """
-    unrecorded = status.state == "dead" and not status.error
+    unrecorded = status.left or (status.state == "dead" and not status.error)
     if not unrecorded and (status.pid or not has_scope(record)):
         return status
     from sysbox.lifecycle import control  # few calls need it

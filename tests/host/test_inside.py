@@ -16,6 +16,7 @@ import pytest
 from containers import V1, Container, Containers, eventually, popen, systemctl
 from lane import SYSBOX, Sysbox
 
+from sysbox.base.paths import RUN_CONTAINERS
 from sysbox.container import store
 from sysbox.container.records import Final
 from sysbox.linux import capability
@@ -190,6 +191,27 @@ def test_the_end_of_who_waits(sysbox: Sysbox, containers: Containers) -> None:
     eventually(lambda: final_of(gone).quick_ends > 3 and waits(gone), "it waits")
     gone("stop")
     assert sysbox("inspect", gone.id).returncode == 1
+
+
+@pytest.mark.parametrize("look", [("ps", "-a"), ("gc",)], ids=["ps", "gc"])
+def test_what_who_waits_has_left(
+    sysbox: Sysbox, containers: Containers, look: tuple[str, ...]
+) -> None:
+    """It was killed: the next look takes the files of the run that was to begin, and one with --rm."""
+    kept, gone = (containers("--systemd=always", *flags, command=LOOP) for flags in ((), ("--rm",)))
+    for one in (kept, gone):
+        eventually(lambda one=one: final_of(one).quick_ends > 3 and waits(one), "it waits")
+        systemctl("kill", "--signal=KILL", starter(one))
+        unit = starter(one)
+        eventually(
+            lambda unit=unit: systemctl("is-active", unit, check=False) != "active", "killed"
+        )
+    done = sysbox(*look, check=True)
+    if look == ("gc",):
+        assert done.stdout.count("gave up the restart of ") == 2
+    assert not any((Path(RUN_CONTAINERS) / one.id).exists() for one in (kept, gone))
+    assert sysbox("inspect", gone.id).returncode == 1
+    assert (kept.inspect("State.Status"), sysbox("gc").stdout) == ("exited", "")
 
 
 @pytest.mark.parametrize("flags", [(), ("--restart", "always")], ids=["no policy", "always"])
