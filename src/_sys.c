@@ -480,6 +480,20 @@ static PyObject *sys_syncfs(PyObject *module, PyObject *arguments)
     return none_or_error(syscall(SYS_syncfs, fd));
 }
 
+/* RENAME_EXCHANGE of linux/fs.h: each file takes the place of the other one, at once. */
+static PyObject *sys_exchange(PyObject *module, PyObject *arguments)
+{
+    PyObject *path, *other;
+    if (!PyArg_ParseTuple(arguments, "O&O&", PyUnicode_FSConverter, &path, PyUnicode_FSConverter, &other))
+        return NULL;
+    const unsigned exchange = 1 << 1;
+    PyObject *result =
+        none_or_error(syscall(SYS_renameat2, AT_FDCWD, BYTES(path), AT_FDCWD, BYTES(other), exchange));
+    Py_DECREF(path);
+    Py_DECREF(other);
+    return result;
+}
+
 /* CPython's own passes no value in, which names the table that is asked for. */
 static PyObject *sys_getsockopt(PyObject *module, PyObject *arguments)
 {
@@ -681,6 +695,7 @@ static PyMethodDef methods[] = {
     {"bpf_prog_load", sys_bpf_prog_load, METH_VARARGS, "bpf_prog_load(type, instructions, license) -> fd"},
     {"bpf_prog_count", sys_bpf_prog_count, METH_VARARGS, "bpf_prog_count(cgroup_fd, attach_type) -> number of programs"},
     {"syncfs", sys_syncfs, METH_VARARGS, "syncfs(fd)"},
+    {"exchange", sys_exchange, METH_VARARGS, "exchange(path, other): each file gets the name of the other one"},
     {"getsockopt", sys_getsockopt, METH_VARARGS, "getsockopt(fd, level, option, value) -> value, of the same size"},
     {"write", sys_write, METH_VARARGS, "write(fd, data) -> count"},
     {"await_byte", sys_await_byte, METH_VARARGS, "await_byte(fd) -> 1, or 0 at the end"},

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sysbox.linux import _sys
 from sysbox.units.limits import bandwidths
 from sysbox.units.limits.bandwidths import READ, WRITE
 from sysbox.units.limits.properties import Property
@@ -50,3 +51,36 @@ def test_what_is_set_meanwhile_stays(place: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bandwidths, "without_resets", meanwhile)
     bandwidths.protect(UNIT, SET)
     assert file.read_text() == drop_in(3)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_what_is_set_at_the_last_moment_stays(
+    place: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Once the file was looked at for the last time, and while what was set since is put back."""
+    file, exchange, rates = place / f"50-{READ}.conf", _sys.exchange, iter(range(3, 3 + times))
+
+    def meanwhile(own: str, path: str) -> None:
+        if path == str(file) and (rate := next(rates, 0)):
+            (place / "new").write_text(drop_in(rate))
+            (place / "new").rename(file)
+        exchange(own, path)
+
+    monkeypatch.setattr(_sys, "exchange", meanwhile)
+    bandwidths.protect(UNIT, SET)
+    assert file.read_text() == drop_in(2 + times)
+    assert [one.name for one in place.iterdir()] == [file.name]
+
+
+def test_a_unit_that_goes_at_the_last_moment_is_no_error(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = _sys.exchange
+
+    def meanwhile(own: str, path: str) -> None:
+        Path(path).unlink(missing_ok=True)
+        exchange(own, path)
+
+    monkeypatch.setattr(_sys, "exchange", meanwhile)
+    bandwidths.protect(UNIT, SET)
+    assert list(place.iterdir()) == []

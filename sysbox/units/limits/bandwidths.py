@@ -8,10 +8,12 @@ them. systemd removes the files with the unit; until a reload it uses the values
 
 from __future__ import annotations
 
+import errno
 import posix
 
-from sysbox.base.errors import SysboxError
-from sysbox.base.files import read_file, write_file
+from sysbox.base.errors import KernelError, SysboxError
+from sysbox.base.files import read_file, unlink, write_file
+from sysbox.linux import _sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from sysbox.units.limits.properties import Property
     from sysbox.units.syntax import Entry
 
+    _File = tuple[int, int]  # its inode, and when it was written in nanoseconds since 1970
     Limits = dict[tuple[str, str], str]  # (key, device) -> rate
     Resets = Callable[[str], tuple[str, ...]]  # the keys that an empty assignment to a key resets
 
@@ -51,7 +54,7 @@ def protect(unit: str, properties: tuple[Property, ...]) -> None:
             _replace(f"{_TRANSIENT}/{name}", text, files[name])
 
 
-def _file_at(path: str) -> tuple[int, int] | None:
+def _file_at(path: str) -> _File | None:
     """Which file has the name now, and when it was written, in nanoseconds; None without one."""
     try:
         status = posix.stat(path)
@@ -60,7 +63,7 @@ def _file_at(path: str) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def _replace(path: str, text: str, read: tuple[int, int] | None) -> None:
+def _replace(path: str, text: str, read: _File | None) -> None:
     """Write the file and keep its time: systemd takes a newer file for one that it has not read.
 
     Not if it is not the one any more that was read: what was set since would be lost at a reload. Whoever
@@ -68,11 +71,33 @@ def _replace(path: str, text: str, read: tuple[int, int] | None) -> None:
     """
     if read is None or _file_at(path) != read:
         return
+    own = f"{path}.new"  # no name of a drop-in's
     try:
-        write_file(path, text.encode("utf-8", "surrogateescape"), 0o644)
-        posix.utime(path, ns=(read[1], read[1]))
+        write_file(own, text.encode("utf-8", "surrogateescape"), 0o644)
+        posix.utime(own, ns=(read[1], read[1]))
+        _exchange(own, path, read)
     except FileNotFoundError:
         pass  # the unit has just gone, and its directory with it
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    finally:
+        unlink(own)
+
+
+def _exchange(own: str, path: str, read: _File) -> None:
+    """Put `own` in place of the file that was read; one that systemd has written since stays.
+
+    A rename would not tell which file it has replaced. What is taken by an exchange and is not what should
+    have been there is newer than what was put there, and goes back.
+    """
+    expected: _File | None = read
+    while True:
+        put = _file_at(own)
+        _sys.exchange(own, path)
+        if _file_at(own) == expected:
+            return
+        expected = put
 
 
 def without_resets(fragment: str, drop_ins: tuple[str, ...]) -> tuple[str, ...]:
