@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import Conflict, NotFound
+from sysbox.base.errors import Conflict, NotFound, SysboxError
 from sysbox.container import events, store
 from sysbox.container.locks import Lock
+from sysbox.container.names import owner_of
 from sysbox.container.status import has_scope
 from sysbox.host import probe
 from sysbox.lifecycle.remove import remove as removing
@@ -31,6 +32,19 @@ def settle_if_dead(record: Record) -> None:
     if runtime.alive():
         kill_now(record, runtime)
     settle(record.id)
+
+
+def frees(name: str) -> bool:
+    """Record the end of the container of that name, if its supervisor was killed before it could.
+
+    Whether the name is free by that: a --rm container is removed at its end.
+    """
+    owner = owner_of(name) or ""
+    try:
+        settle_if_dead(store.load(owner))
+    except SysboxError:
+        return False  # ignoring: that the name is taken is what is said
+    return owner_of(name) != owner
 
 
 def _lost_runtime(record: Record) -> store.Runtime | None:

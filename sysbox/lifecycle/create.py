@@ -11,7 +11,7 @@ from sysbox.conf.values import Settings, is_there
 from sysbox.container import events, identity, records, store
 from sysbox.fs import volumes
 from sysbox.fs.drivers.driver import driver_of
-from sysbox.host import landlock_abi, probe
+from sysbox.host import exists, landlock_abi, probe
 from sysbox.image.resolved import resolve
 from sysbox.image.store import Store
 from sysbox.parse.common import clean_path
@@ -119,6 +119,24 @@ def describe(spec: ContainerSpec) -> str:
     """What `run` would do (`--dry-run`), a line each; nothing is made."""
     from sysbox.lifecycle import user_namespace
 
+    record, plan = _planned(spec)
+    return f"{plan.describe()}\n{user_namespace.describe(record)}\n{_log(spec.logging)}"
+
+
+def check(spec: ContainerSpec) -> Record | None:
+    """The record that `create` would make, but for its name; nothing is made. Raises what `create` raises.
+
+    None where a pod is made for the container, of which nothing is known before.
+    """
+    if spec.cidfile and exists(spec.cidfile):
+        raise _has_cidfile(spec.cidfile)
+    return None if spec.pod.startswith("new:") else _planned(spec)[0]
+
+
+def _planned(spec: ContainerSpec) -> tuple[Record, Plan]:
+    """The record and the plan of a container that is not made."""
+    from sysbox.lifecycle import user_namespace
+
     if spec.pod:
         from sysbox.lifecycle import pod_members
 
@@ -129,8 +147,7 @@ def describe(spec: ContainerSpec) -> str:
         from sysbox.run import labels  # few hosts have SELinux
 
         record = labels.decided(record, lease=False)
-    plan = planning.plan_of(record, probe())
-    return f"{plan.describe()}\n{user_namespace.describe(record)}\n{_log(spec.logging)}"
+    return record, planning.plan_of(record, probe())
 
 
 def _log(logging: Logging) -> str:
@@ -270,6 +287,17 @@ def _draft(spec: ContainerSpec, image: Image, container_id: str = "") -> Record:
 
 
 def _claim(record: Record) -> Record:
+    try:
+        return _claimed(record)
+    except Conflict:
+        from sysbox.lifecycle import control
+
+        if not record.name or not control.frees(record.name):
+            raise
+    return _claimed(record)
+
+
+def _claimed(record: Record) -> Record:
     def fill(made: Record) -> None:
         driver_of(made).prepare(made.directory)
         for name in made.volumes.values():
@@ -286,16 +314,20 @@ def _claim(record: Record) -> Record:
     return record
 
 
+def _has_cidfile(path: str) -> Conflict:
+    return Conflict(
+        f"--cidfile {path}: the file exists already",
+        hint="remove it, if no container belongs to it",
+    )
+
+
 def _write_cidfile(path: str, container_id: str) -> None:
     try:
         fd = posix.open(
             path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o644
         )
     except FileExistsError:
-        raise Conflict(
-            f"--cidfile {path}: the file exists already",
-            hint="remove it, if no container belongs to it",
-        ) from None
+        raise _has_cidfile(path) from None
     except OSError as error:
         raise SysboxError(f"--cidfile {path}: {error.strerror}") from None
     posix.write(fd, container_id.encode())

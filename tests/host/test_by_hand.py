@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from containers import Container, Containers, eventually, systemctl
-from lane import Sysbox
+from lane import SYSBOX, Sysbox
 
 POLITE = ("sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done")
 
@@ -94,3 +95,87 @@ def test_another_unit_names_its_service(containers: Containers, other: str) -> N
     one("restart")
     assert systemctl("is-active", other) == "active"
     one("rm", "-f")
+
+
+OWN, NAMED = Path("/run/systemd/system/by-hand.service"), "by-hand"
+DEAF = "trap '' TERM; echo up; while :; do sleep 0.05; done"
+
+
+@pytest.fixture
+def own(sysbox: Sysbox, image: str) -> Iterator[Own]:
+    one = Own(sysbox, image)
+    yield one
+    systemctl("stop", OWN.name, check=False)
+    OWN.unlink(missing_ok=True)
+    systemctl("daemon-reload")
+    systemctl("reset-failed", OWN.name, check=False)
+
+
+class Own:
+    """An administrator's service with a container in the foreground that heeds no SIGTERM."""
+
+    def __init__(self, sysbox: Sysbox, image: str) -> None:
+        self.sysbox = sysbox
+        self._image = image
+
+    def start(self, flags: str, *lines: str) -> str:
+        """The id of the container, once its command has spoken."""
+        run = f'{SYSBOX} run {flags} -p 8099:80 {self._image} sh -c "{DEAF}"'
+        OWN.write_text("\n".join(("[Service]", f"ExecStart={run}", *lines, "")))
+        systemctl("daemon-reload")
+        return self.again()
+
+    def again(self) -> str:
+        systemctl("start", OWN.name)
+        found: list[str] = []
+
+        def running() -> bool:
+            found[:] = self.sysbox("ps", "-q", "--no-trunc", "-f", "status=running").stdout.split()
+            return len(found) == 1
+
+        eventually(running, "its container runs")
+        return found[0]
+
+
+@pytest.mark.parametrize("flags", [f"--rm --name {NAMED}", "--rm", "--replace --name by-hand"])
+def test_a_service_of_ones_own_starts_after_it_was_killed(own: Own, flags: str) -> None:
+    """What the kill has left is no obstacle: the name, the port."""
+    first = own.start(flags, "TimeoutStopSec=100ms")
+    systemctl("stop", OWN.name)
+    assert systemctl("show", "-P", "Result", OWN.name) == "timeout"
+    second = own.again()
+    assert second != first
+    systemctl("stop", OWN.name)
+    # the kernel kills the container with the command
+    left = (
+        "ps",
+        "-aq",
+        "--no-trunc",
+        "-f",
+        "name=by-hand" if "--name" in flags else "id=" + second,
+    )
+    if "--rm" in flags:
+        eventually(lambda: own.sysbox(*left, check=True).stdout == "", "it is gone")
+    else:
+        how = ("inspect", "-f", "{{.State.Status}} {{json .Sysbox.End}}", NAMED)
+        eventually(lambda: own.sysbox(*how).stdout.startswith("exited"), "its end is recorded")
+        assert '"How":"lost"' in own.sysbox(*how, check=True).stdout
+        own.sysbox("rm", NAMED, check=True)
+    assert own.sysbox("gc", check=True).stdout == ""
+
+
+def test_the_lines_of_docs_units(own: Own) -> None:
+    """It is stopped by sysbox, and nothing is left whoever kills what."""
+    lines = (
+        f"ExecStop={SYSBOX} stop {NAMED}", f"ExecStopPost=-{SYSBOX} rm -f {NAMED}", "KillMode=mixed",
+        "Type=notify", "TimeoutStopSec=30",
+    )  # fmt: skip
+    own.start(f"--rm --replace --name {NAMED} --sdnotify=conmon --stop-timeout 1", *lines)
+    systemctl("stop", OWN.name)
+    assert systemctl("show", "-P", "Result", OWN.name) != "timeout"
+    assert own.sysbox("gc", check=True).stdout == ""
+    own.again()
+    systemctl("kill", "--signal=KILL", OWN.name)
+    eventually(lambda: systemctl("is-active", OWN.name, check=False) == "failed", "it has failed")
+    eventually(lambda: own.sysbox("ps", "-aq", check=True).stdout == "", "nothing is left")
+    assert own.sysbox("gc", check=True).stdout == ""
