@@ -40,16 +40,22 @@ SILENT = Notices()
 _ENDING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)  # they end a start
 
 
-def run(spec: ContainerSpec, *, dry_run: bool = False, notices: Notices = SILENT) -> int:
-    """`sysbox run`: the exit status of the container's command, or 0 once it is detached."""
+def run(
+    spec: ContainerSpec, *, dry_run: bool = False, replace: bool = False, notices: Notices = SILENT
+) -> int:
+    """`sysbox run`: the exit status of the container's command, or 0 once it is detached.
+
+    With `replace` the container that has its name is removed first.
+    """
     # here and below, not above: each path imports only what it needs
     from sysbox.lifecycle import create as creating
 
     if dry_run:
-        print(for_terminal(creating.describe(spec), 1))
-        return 0
+        return _describe(spec, replace=replace)
     if b"LISTEN_FDS" in posix.environ and (spec.detach or needs_service(spec)):
         _check_no_sockets()
+    if replace:
+        _make_way(spec)
     _end_start_by_signals()
     record, plan = creating.create(spec, _hold_signals, notices)
     attended = None
@@ -73,6 +79,24 @@ def run(spec: ContainerSpec, *, dry_run: bool = False, notices: Notices = SILENT
     if by_service and not spec.detach:
         return _attached(record, notices)
     print(record.id, flush=True)
+    return 0
+
+
+def _make_way(spec: ContainerSpec) -> None:
+    from sysbox.lifecycle import replace  # few calls need it
+
+    replace.make_way(spec)
+
+
+def _describe(spec: ContainerSpec, *, replace: bool) -> int:
+    from sysbox.lifecycle import create as creating
+
+    print(for_terminal(creating.describe(spec), 1))
+    if replace:
+        from sysbox.lifecycle import replace as replacing
+
+        if owner := replacing.replaced(spec):
+            print(f"remove container {owner[:12]}")
     return 0
 
 
@@ -186,10 +210,12 @@ def _outputs(spec: ContainerSpec) -> tuple[int, ...]:
     return tuple(fd for fd, name in ((1, "stdout"), (2, "stderr")) if name in chosen)
 
 
-def create(spec: ContainerSpec, notices: Notices = SILENT) -> str:
+def create(spec: ContainerSpec, notices: Notices = SILENT, *, replace: bool = False) -> str:
     """`sysbox create`: the new container's id. Raises SysboxError; nothing is left then."""
     from sysbox.lifecycle import create as creating
 
+    if replace:
+        _make_way(spec)
     return creating.create(spec, lambda: None, notices)[0].id
 
 

@@ -267,7 +267,7 @@ def test_hints_are_about_what_is_missing() -> None:
             assert first in VERBS or " ".join([first, *rest[:1]]) in (*VERBS, *GROUPS), hint
 
 
-@pytest.mark.parametrize("line", ["rm -a", "stop --all", "run --replace x", "exec -l true"])
+@pytest.mark.parametrize("line", ["rm -a", "stop --all", "run --tz x", "exec -l true"])
 def test_flags_of_podman(line: str) -> None:
     verb, flag, *_ = line.split()
     with pytest.raises(UsageError, match=later.NOT_YET) as raised:

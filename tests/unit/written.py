@@ -82,6 +82,7 @@ SAMPLES = {
         "pull": "--pull=newer",
         "signed": "--assert-signed",
         "quiet": "--quiet",
+        "replace": "--replace --name=web",
         "retry": "--retry=3 --retry-delay=1500ms",
         "retry-delay": "--retry-delay=5",
         "restart": "--restart=on-failure:5",

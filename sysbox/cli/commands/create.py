@@ -22,11 +22,11 @@ def main(values: Values) -> int:
 
         wanted = pulling.refresh(wanted, quiet=values.quiet, asked=pulling.asked(values))
     try:
-        container = run.create(wanted, notices.Notices())
+        container = run.create(wanted, notices.Notices(), replace=values.replace)
     except ImageNotFound as error:
         from sysbox.cli import pulling
 
         wanted = pulling.missing(wanted, error, quiet=values.quiet, asked=pulling.asked(values))
-        container = run.create(wanted, notices.Notices())
+        container = run.create(wanted, notices.Notices(), replace=values.replace)
     line(container)
     return 0

@@ -36,14 +36,16 @@ def main(values: Values) -> int:
 
         spec = pulling.refresh(spec, quiet=values.quiet, asked=pulling.asked(values))
     try:
-        return run.run(spec, dry_run=values.dry_run, notices=notices.Notices())
+        return run.run(
+            spec, dry_run=values.dry_run, replace=values.replace, notices=notices.Notices()
+        )
     except ImageNotFound as error:
         if values.dry_run:
             raise
         from sysbox.cli import pulling
 
         spec = pulling.missing(spec, error, quiet=values.quiet, asked=pulling.asked(values))
-    return run.run(spec, notices=notices.Notices())
+    return run.run(spec, replace=values.replace, notices=notices.Notices())
 
 
 def _told(spec: ContainerSpec, mode: str | None) -> ContainerSpec:

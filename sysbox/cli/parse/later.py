@@ -47,7 +47,6 @@ _IN_SCOPE = "`--property` sets any property of systemd.resource-control(5)"
 _PLATFORM = "`--platform` says for which machine"
 _USERS = "/etc/passwd is the image's; a uid works without an entry"
 _RUN = {
-    "--replace": "`sysbox rm -f NAME` removes the other one first",
     "--rootfs": "`tar -C DIRECTORY -c . | sysbox import - NAME` makes an image of a directory",
     "--tz": "`-e TZ=ZONE`, or `-v /etc/localtime:/etc/localtime:ro`",
     "--requires": "declare the container: Requires= and After= of [Unit]",

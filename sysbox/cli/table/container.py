@@ -145,6 +145,7 @@ def _identity() -> tuple[Option, ...]:
             choices="missing always newer never",
         ),
         switch("-q --quiet", "Show no progress of a pull"),
+        switch("--replace", "Remove the container that has this name first, as `rm -f` does"),
         value("--retry", "NUMBER", "Further attempts of a pull that fails; none by default"),
         value("--retry-delay", "DURATION", "Time before each of them; 1s by default, and then doubled"),
         _restart_option(),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _UPDATE = "io.containers.autoupdate"
 # of the command that starts a container, not of the container; a service removes it, and restarts it
 _DROPPED = (
-    "--attach", "--detach", "--dry-run", "--quiet", "--rm", "--sig-proxy", "--unit-file",
+    "--attach", "--detach", "--dry-run", "--quiet", "--replace", "--rm", "--sig-proxy", "--unit-file",
 )  # fmt: skip
 _REFERENCES = (".volume", ".network", ".container", ".image", ".build", ".pod", ".artifact")
 _RESTART_SEC = (
