@@ -19,7 +19,7 @@ from sysbox.security import idmap, subids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Container
 
     from sysbox.base.flock import Lock
     from sysbox.linux.userns import IdMap
@@ -49,11 +49,11 @@ def acquire(container_id: str, wish: Wish) -> Maps:
     if not (wish.size or wish.share or _spans(wish.uids) or _spans(wish.gids)):
         return wish.uids, wish.gids
     with lease_files.choosing(DIRECTORY):
-        held = leases()
+        held, others = _all()
         lease = _of(container_id, held)
         if lease is None:
             if wish.size:
-                lease = _choose(container_id, wish, held)
+                lease = _choose(container_id, wish, held, others)
             elif other := _of(wish.share, held):
                 lease = (*other[:3], container_id)
             if lease:
@@ -64,17 +64,17 @@ def acquire(container_id: str, wish: Wish) -> Maps:
 
 def preview(container_id: str, wish: Wish) -> Maps:
     """What `acquire` would return now; nothing is leased. Raises as `acquire`."""
-    return _maps(wish, _choose(container_id, wish, leases()) if wish.size else None)
+    return _maps(wish, _choose(container_id, wish, *_all()) if wish.size else None)
 
 
 def _of(container_id: str, held: list[Lease]) -> Lease | None:
     return next((one for one in held if one[3] == container_id), None)
 
 
-def _choose(container_id: str, wish: Wish, held: list[Lease]) -> Lease:
+def _choose(container_id: str, wish: Wish, held: list[Lease], others: list[Given]) -> Lease:
     uids = [(uid, uid + count) for uid, _, count, _ in held]
     gids = [(gid, gid + count) for _, gid, count, _ in held]
-    for side, start, count, _ in given():
+    for side, start, count, _ in others:
         (uids, gids)[side].append((start, start + count))
     # the ids of given maps are the container's too
     uids += [(one.outside, one.outside + one.count) for one in wish.uids]
@@ -125,7 +125,7 @@ def move(container_id: str, maps: Maps) -> tuple[Maps, str]:
     range is free, KernelError.
     """
     with lease_files.choosing(DIRECTORY):
-        held = leases()
+        held, others = _all()
         old = next((one for one in held if one[3] == container_id and _is_leased(maps, one)), None)
         if old is None or any(one[:3] == old[:3] and one != old for one in held):
             return maps, ""
@@ -133,7 +133,7 @@ def move(container_id: str, maps: Maps) -> tuple[Maps, str]:
             return maps, ""
         given = [tuple(one for one in maps[kind] if not _within(one, old, kind)) for kind in (0, 1)]
         wish = idmap.Wish(size=old[2], uids=given[0], gids=given[1])
-        new = _choose(container_id, wish, held)
+        new = _choose(container_id, wish, held, others)
         lease_files.write(_path(new))
     uids, gids = (tuple(_moved(one, old, new, kind) for one in maps[kind]) for kind in (0, 1))
     return (uids, gids), _path(old)
@@ -166,23 +166,28 @@ def reclaim() -> list[str]:
 
 def leases() -> list[Lease]:
     """Every lease; it takes no lock. Raises KernelError."""
-    return _parsed(int)
+    return _all()[0]
 
 
 def given() -> list[Given]:
     """The ids that containers were given; it takes no lock. Raises KernelError."""
-    return _parsed(_SIDES.index)
+    return _all()[1]
 
 
-def _parsed(first: Callable[[str], int]) -> list[tuple[int, int, int, str]]:
-    found = []
-    for words, container_id in lease_files.entries(DIRECTORY):
-        if len(words) == 3:
-            try:
-                found.append((first(words[0]), int(words[1]), int(words[2]), container_id))
-            except ValueError:
-                continue  # not such a file
-    return found
+def _all() -> tuple[list[Lease], list[Given]]:
+    """All leases and all given ids, by one look at the directory, where a thousand others may be."""
+    held: list[Lease] = []
+    others: list[Given] = []
+    for words, owner in lease_files.entries(DIRECTORY):
+        try:
+            first, start, count = words
+            if first in _SIDES:
+                others.append((_SIDES.index(first), int(start), int(count), owner))
+            else:
+                held.append((int(first), int(start), int(count), owner))
+        except ValueError:
+            continue  # no such file
+    return held, others
 
 
 def _path(lease: Lease) -> str:

@@ -25,9 +25,19 @@ def write(procfs: int, path: str, value: str) -> None:
         write_anew(path, value)
 
 
+def new_procfs() -> int:
+    """A procfs for the settings of new namespaces: its root, a descriptor. Raises KernelError.
+
+    In a procfs that many network namespaces use, the kernel finds a setting's file by comparing it with those
+    of all others that were opened there: with a thousand containers that takes a millisecond for each name
+    (fs/proc/proc_sysctl.c, proc_sys_compare). A new one has no others.
+    """
+    return mount.new_filesystem("proc", (), 0)
+
+
 def write_anew(path: str, value: str) -> None:
     """Write `value` to sys/`path` of a new procfs, on which nothing is mounted. Raises KernelError."""
-    own = mount.new_filesystem("proc", (), 0)
+    own = new_procfs()
     try:
         _write(own, path, value)
     finally:

@@ -6,7 +6,7 @@ import errno
 import posix
 
 from sysbox.base.errors import KernelError
-from sysbox.linux import _sys
+from sysbox.linux import _sys, mount
 from sysbox.linux.namespace import CLONE_NEWNET
 from sysbox.netns import interfaces, links
 from sysbox.netns import rtnetlink as rt
@@ -58,7 +58,11 @@ def configure(fd: int, attachment: Attachment, families: tuple[int, ...]) -> Non
     """
     one = attachment
     with Inside(fd):
-        links.prepare_inside(ipv6=bool(one.address6))
+        procfs = mount.open_procfs()
+        try:
+            links.prepare_inside(procfs, ipv6=bool(one.address6))
+        finally:
+            posix.close(procfs)
         index = interfaces.index_of(one.interface)
         messages = links.inside(one, index, one.address, one.address6)
         links.request_inside([*messages, *links.default_routes((one,), families)], (one,))

@@ -10,6 +10,7 @@ import errno as _errno
 import time
 
 from sysbox.base.errors import KernelError
+from sysbox.linux import sysctl
 from sysbox.netns import interfaces, subnets, sysctls
 from sysbox.netns import rtnetlink as rt
 from sysbox.netns.network import BRIDGE, ROUTED
@@ -126,15 +127,19 @@ def _remove(link: rt.Socket, plan: NetPlan) -> None:
     link.check(results, ignore=(_errno.ENODEV,))
 
 
-def prepare_inside(*, ipv6: bool = False) -> None:
+def prepare_inside(procfs: int, *, ipv6: bool = False) -> None:
     """Keep router advertisements from configuring eth0 (CVE-2020-13401). Raises KernelError.
 
     With `ipv6` its link-local address is there at once too: only containers of sysbox are on the network.
-    Called in the container's own process, in its new network namespace, before eth0 exists and while /proc is
-    still the host's. Does nothing where the kernel has no IPv6.
+    Called in the container's own process, in its new network namespace, before eth0 exists; `procfs` is the
+    host's. Does nothing where the kernel has no IPv6.
     """
     for name in ("accept_ra", "autoconf", *(("accept_dad",) if ipv6 else ())):
-        sysctls.write(f"net/ipv6/conf/default/{name}", "0", missing_ok=True)
+        try:
+            sysctl.write(procfs, f"net/ipv6/conf/default/{name}", "0")
+        except KernelError as error:
+            if error.errno != _errno.ENOENT:
+                raise
 
 
 def configure_inside(plan: NetPlan, addresses: tuple[str, ...] = ()) -> None:

@@ -13,7 +13,7 @@ import posix
 
 from sysbox.base.errors import FAILED
 from sysbox.fs import sources, staging
-from sysbox.linux import _sys, capability, mount, namespace, process, userns
+from sysbox.linux import _sys, capability, mount, namespace, process, sysctl, userns
 from sysbox.run import init
 from sysbox.run.handshake import BORN
 from sysbox.run.process import become_root_inside, ids_of_user, keep_groups
@@ -39,11 +39,11 @@ def main(
         root = userns.root_of(spaces.uids, spaces.gids)
         given = {channel.fileno(), *inherited.stdio, *(fd for _, fd in joined), pid_namespace}
         given.update((*inherited.sockets.values(), *inherited.plan.process.listening))
-        copies = _prepare(inherited, given, root)
+        copies, procfs = _prepare(inherited, given, root)
 
         def make_first(flags: int) -> tuple[int, int]:
             others = [pair for pair in joined if pair[0] != "user"]
-            return _make_first(inherited, channel, others, pid_namespace, flags)
+            return _make_first(inherited, channel, others, pid_namespace, procfs, flags)
 
         phase = "root"
         owner = next((fd for kind, fd in joined if kind == "user"), -1)
@@ -78,8 +78,13 @@ def _build(plan: Plan, copies: dict[int, int], owner: int) -> None:
     staging.check_new_volumes(plan.root, (spaces.uids, spaces.gids))
 
 
-def _prepare(inherited: Inherited, given: set[int], root: tuple[int, int]) -> dict[int, int]:
-    """The state in which the first process is born, who inherits it; the copies of the sources of binds."""
+def _prepare(
+    inherited: Inherited, given: set[int], root: tuple[int, int]
+) -> tuple[dict[int, int], int]:
+    """The state in which the first process is born, who inherits it.
+
+    Returns the copies of the sources of binds, and a procfs.
+    """
     # first of all: every other open descriptor is the host's
     process.close_fds_except(given)
     process.reset_signals()
@@ -94,7 +99,7 @@ def _prepare(inherited: Inherited, given: set[int], root: tuple[int, int]) -> di
     # from here on the host sees none of the mounts
     _sys.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE, None)
     staging.enter(inherited.plan.root.directory, inherited.plan.root.options)
-    return copies
+    return copies, sysctl.new_procfs()
 
 
 def _make_first(
@@ -102,6 +107,7 @@ def _make_first(
     channel: Channel,
     joined: list[tuple[str, int]],
     pid_namespace: int,
+    procfs: int,
     flags: int,
 ) -> tuple[int, int]:
     """Make the container's first process, a child of our parent: (its pid, the end of a pipe to it)."""
@@ -112,7 +118,7 @@ def _make_first(
             _sys.prctl(process.PR_SET_PDEATHSIG, _signal.SIGKILL)
             channel.check_peer()
             posix.close(writing)
-            init.main(inherited, channel, joined, pid_namespace, reading)
+            init.main(inherited, channel, joined, pid_namespace, reading, procfs)
         finally:
             _sys.leave(FAILED)
     posix.close(reading)

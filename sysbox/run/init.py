@@ -71,9 +71,11 @@ def main(
     joined: list[tuple[str, int]],
     pid_namespace: int,
     builder: int = -1,
+    procfs: int = -1,
 ) -> NoReturn:
     """Become the container's first process; with `pid_namespace`, an fd (-1 is none), have it born in that
-    namespace instead. In a user namespace of its own, `builder` is the pipe from the builder. Never returns.
+    namespace instead. In a user namespace of its own, `builder` is the pipe from the builder, and `procfs` a
+    procfs of the host's that the builder has made. Never returns.
     """
     phase = "namespaces"
     try:
@@ -84,6 +86,7 @@ def main(
             *(fd for _, fd in joined),
             pid_namespace,
             builder,
+            procfs,
             *inherited.sockets.values(),
             *plan.process.listening,
         }
@@ -104,12 +107,14 @@ def main(
             _sys.setns(fd, namespace.KINDS[kind][0])
         # a mount namespace that begins with what the builder has mounted is made once that is there
         _sys.unshare(plan.namespaces.new & ~(namespace.CLONE_NEWNS if builds else 0))
+        if procfs < 0:
+            procfs = sysctl.new_procfs()
         if plan.network.attachments:
-            links.prepare_inside(ipv6=any(one.subnet6 for one in plan.network.attachments))
+            ipv6 = any(one.subnet6 for one in plan.network.attachments)
+            links.prepare_inside(procfs, ipv6=ipv6)
         channel.send(UNSHARED)  # 1
 
         phase = "root"
-        procfs = mount.open_procfs()
         if plan.namespaces.clocks.mode == "private":
             timens.enter(procfs, plan.namespaces.clocks.offsets)
         if builds:
@@ -206,7 +211,7 @@ def _environment(plan: ProcessPlan, who: Identity, private: Private | None) -> t
 
 
 def set_sysctls(procfs: int, settings: tuple[tuple[str, str], ...]) -> None:
-    """Write sysctls; `procfs` was opened before any mount of the container was made."""
+    """Write sysctls; `procfs` was made before any mount of the container."""
     for path, value in settings:
         if path == "kernel/domainname":
             _sys.setdomainname(value)  # the file is for root of the host's user namespace only

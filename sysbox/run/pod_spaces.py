@@ -210,11 +210,12 @@ def _make(spaces: Spaces) -> None:
     for kind in spaces.kinds:
         flags |= namespace.KINDS[kind][0]
     _sys.unshare(flags & ~namespace.CLONE_NEWUSER)
+    procfs = mount.open_procfs()
     if "network" in spaces.kinds and spaces.network.attachments:
-        links.prepare_inside(ipv6=any(one.subnet6 for one in spaces.network.attachments))
+        ipv6 = any(one.subnet6 for one in spaces.network.attachments)
+        links.prepare_inside(procfs, ipv6=ipv6)
     if "uts" in spaces.kinds:
         _sys.sethostname(spaces.hostname)
         if spaces.domainname:
             _sys.setdomainname(spaces.domainname)
-    procfs = mount.open_procfs()
     set_sysctls(procfs, spaces.sysctls)

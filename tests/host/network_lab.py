@@ -20,6 +20,7 @@ from typing import Any
 
 from sysbox.base import paths
 from sysbox.base.files import make_private
+from sysbox.linux import mount
 from sysbox.netns import firewall, firewall_mark, leases, links, port_filter, rules, topology
 from sysbox.netns.network import Network
 from sysbox.netns.rules import Policy
@@ -265,7 +266,7 @@ def _obey(far: socket.socket) -> None:
 
 def _do_enter() -> None:
     unshare(CLONE_NEWNET)
-    links.prepare_inside(ipv6=True)
+    links.prepare_inside(mount.open_procfs(), ipv6=True)
 
 
 def _do_configure(plan: Any, addresses: list[str]) -> None:
