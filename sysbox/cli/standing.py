@@ -1,16 +1,20 @@
-"""What active services have made: a prune leaves it, and who removes it by name is told how it comes back.
+"""What belongs to active units: a prune leaves it, and who removes it by name is told how it comes back.
 
 The service of a `.network`, `.volume`, `.image` or `.build` file stays active once it has made its thing
 (RemainAfterExit= of systemd.service(5)). A container that requires it finds it active, and nobody would make
-the thing again.
+the thing again. A declared container has no record between two starts: while its service is about to start it
+again, or a socket, a timer or a path waits to, what its command names belongs to it as well.
 """
 
 from __future__ import annotations
 
 from sysbox import scope
-from sysbox.base.errors import SystemdError
+from sysbox.base.errors import SysboxError, SystemdError
 from sysbox.cli.output import note
 from sysbox.cli.parse import hot
+from sysbox.cli.table.verbs import VERBS
+from sysbox.parse import storage
+from sysbox.parse.network import parse_endpoint
 from sysbox.units import listing, names
 from sysbox.units.bus import Bus
 
@@ -28,26 +32,55 @@ _MAKES = {
     "pull": (IMAGE, "image"),
     "build": (IMAGE, "tag"),
 }
-_STANDING = ("active", "activating", "reloading")
+# what the service of a declared container or pod runs -> the verb that has its flags
+_DECLARED = {"_unit": "run", "_pod": "pod create"}
+_GONE = ("inactive", "failed")
+_TRIGGERS = ("*.socket", "*.timer", "*.path")
 _PROGRAM = "sysbox"
-_SHOWN = 4  # services that a note names
+_SHOWN = 4  # units that a note names
 
 
-def of_kind(kind: str) -> dict[str, str]:
-    """The names of that kind that active services have made -> the service. Raises SystemdError."""
+def of_kind(kind: str, *, needed: bool = True) -> dict[str, str]:
+    """The names of that kind that belong to active units -> the unit. Raises SystemdError.
+
+    Without `needed` only what services have made.
+    """
     found: dict[str, str] = {}
     with Bus.connect() as bus:
-        for unit in listing.list_units(bus, "*.service"):
-            # a container's own makes nothing of that
-            if unit.active_state in _STANDING and not names.container_of(unit.name):
-                for words in _commands(bus, unit.name):
-                    for name in _made_by(words, kind):
-                        found.setdefault(name, unit.name)
+        for service, unit in _services(bus):
+            for words in _commands(bus, service):
+                names_ = _made_by(words, kind)
+                if needed:
+                    names_ += _needed_by(words, kind)
+                for name in names_:
+                    found.setdefault(name, unit)
     return found
 
 
+def _services(bus: Bus) -> Iterator[tuple[str, str]]:
+    """(service, the active unit because of which it counts): itself, or one that waits to start it."""
+    for unit in listing.list_units(bus, "*.service"):
+        # that of a container with a record runs nothing of interest
+        if unit.active_state not in _GONE and not names.container_of(unit.name):
+            yield unit.name, unit.name
+    for pattern in _TRIGGERS:
+        for unit in listing.list_units(bus, pattern):
+            if unit.active_state not in _GONE:
+                for service in _listed(bus, unit.name, "Triggers"):
+                    yield service, unit.name
+                    # of a proxy, the container's
+                    for other in _listed(bus, service, "BindsTo"):
+                        yield other, unit.name
+
+
+def _listed(bus: Bus, unit: str, name: str) -> list[str]:
+    """The services that a property of a unit names."""
+    found: list[str] = scope.properties(bus, unit, scope.UNIT, (name,)).get(name, [])
+    return [one for one in found if one.endswith(".service")]
+
+
 def networks() -> dict[str, str]:
-    """The networks that active services have made. Raises SystemdError."""
+    """The networks that belong to active units -> the unit. Raises SystemdError."""
     return of_kind(NETWORK)
 
 
@@ -57,7 +90,7 @@ def volumes() -> dict[str, str]:
 
 
 def images() -> dict[str, str]:
-    """Likewise their images, by the names that these services give them."""
+    """Likewise their images, by the names that the units have for them."""
     return of_kind(IMAGE)
 
 
@@ -82,8 +115,37 @@ def _made_by(words: list[str], kind: str) -> list[str]:
     return [named] if isinstance(named, str) else list(named or ())
 
 
+def _needed_by(words: list[str], kind: str) -> list[str]:
+    """What the container or the pod of a declaration is made with."""
+    verb, *rest = words or [""]
+    if verb not in _DECLARED:
+        return []
+    # after --notify= and the name of the service
+    at = next((at for at, word in enumerate(rest) if word.endswith(".service")), len(rest))
+    try:
+        values: Values = hot.parse(VERBS[_DECLARED[verb]], rest[at + 1 :])
+        return list(_of_values(values, kind))
+    except (hot.Fallback, SysboxError):
+        return []  # ignoring: a container that cannot start needs nothing
+
+
+def _of_values(values: Values, kind: str) -> Iterator[str]:
+    if kind == NETWORK:
+        for text in values.network:
+            if not text.startswith(("container:", "ns:")):
+                yield parse_endpoint(text, "--network").network
+    elif values.verb.name != "run":
+        return
+    elif kind == IMAGE:
+        yield values.image.removeprefix("docker://")
+    else:
+        mounts = [storage.parse_mount_v(text, "--volume") for text in values.volume]
+        mounts += [storage.parse_mount(text, "--mount") for text in values.mount]
+        yield from (one.source for one in mounts if one.kind == VOLUME and one.source)
+
+
 def tell_left(left: list[tuple[str, str]]) -> None:
-    """Say in one line what a prune has left: (kind, service) of each."""
+    """Say in one line what a prune has left: (kind, unit) of each."""
     if not left:
         return
     kinds = [kind for kind, _ in left]
@@ -91,8 +153,8 @@ def tell_left(left: list[tuple[str, str]]) -> None:
     units = sorted({unit for _, unit in left})
     rest = f" and {len(units) - _SHOWN} more" if len(units) > _SHOWN else ""
     note(
-        f"left {', '.join(counts)}: made by active services, which would not make it again "
-        f"({', '.join(units[:_SHOWN])}{rest}); `systemctl stop` them first"
+        f"left {', '.join(counts)} of active units ({', '.join(units[:_SHOWN])}{rest}): "
+        f"`systemctl stop` them first"
     )
 
 
@@ -101,9 +163,9 @@ def _count(number: int, kind: str) -> str:
 
 
 def makers(kind: str) -> dict[str, str]:
-    """As `of_kind`, for a hint: empty where systemd cannot be asked."""
+    """What active services have made, for a hint: empty where systemd cannot be asked."""
     try:
-        return of_kind(kind)
+        return of_kind(kind, needed=False)
     except SystemdError:
         return {}
 

@@ -1,4 +1,4 @@
-"""What active services of .network, .volume, .image and .build files have made: a prune leaves it."""
+"""What belongs to active units: a prune leaves it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import systemctl
+from containers import eventually, systemctl
 from lane import SYSBOX, Sysbox
 
 LABEL = "test.standing"
@@ -54,7 +54,7 @@ def test_a_prune_leaves_it_while_the_service_is_active(declared: str, sysbox: Sy
     for words, left in PRUNES.values():
         done = sysbox(*words, check=True)
         assert "Deleted" not in done.stdout
-        assert done.stderr.startswith(f"sysbox: left {left}: made by active services, which would")
+        assert done.stderr.startswith(f"sysbox: left {left} of active units (standing-")
         assert done.stderr.count("\n") == 1
     systemctl("start", declared)
     systemctl("stop", declared, *UNITS)
@@ -94,10 +94,7 @@ def test_what_a_service_written_by_hand_has_made(sysbox: Sysbox) -> None:
     try:
         systemctl("start", unit)
         done = sysbox("volume", "prune", "-fa", *ONLY, check=True)
-        assert (
-            f"left 1 volume: made by active services, which would not make it again ({unit})"
-            in (done.stderr)
-        )
+        assert f"left 1 volume of active units ({unit})" in done.stderr
         systemctl("stop", unit)
         assert name in sysbox("volume", "prune", "-fa", *ONLY, check=True).stdout
     finally:
@@ -105,3 +102,54 @@ def test_what_a_service_written_by_hand_has_made(sysbox: Sysbox) -> None:
         sysbox("volume", "rm", "-f", name)
         file.unlink()
         systemctl("daemon-reload")
+
+
+TIMER = Path("/run/systemd/system/standing-run.timer")
+WAITING = {
+    "socket": ("ListenStream=8096", "", "standing-run.socket"),
+    "proxy": ("ListenStream=8096\nProxyPort=80", "", "standing-run.socket"),
+    "timer": ("", "", TIMER.name),
+    "restart": ("", "Restart=always\nRestartSec=1000", "standing-run.service"),
+}
+
+
+@pytest.mark.parametrize("by", WAITING)
+def test_what_a_container_needs_that_is_about_to_start(
+    sysbox: Sysbox, image: str, tmp_path: Path, by: str
+) -> None:
+    """It has no record meanwhile: its data would be gone."""
+    keys, service, unit = WAITING[by]
+    name, file = "standing-data", tmp_path / "standing-run.container"
+    for kind in ("network", "volume"):
+        sysbox(kind, "create", "--label", f"{LABEL}=1", name, check=True)
+    file.write_text(
+        f"[Container]\nImage={image}\nNetwork={name}\nVolume={name}:/data\nExec=false\n{keys}\n"
+        f"[Service]\n{service}\n"
+    )
+    TIMER.write_text("[Timer]\nOnActiveSec=1000\n")
+    try:
+        sysbox("unit", "install", file, check=True)
+        systemctl("start", unit, check=by != "restart")
+        if by == "restart":
+            state = ("show", "-P", "SubState", unit)
+            eventually(lambda: systemctl(*state) == "auto-restart", "it is to start again")
+        for kind, flags in (("network", "-f"), ("volume", "-fa")):
+            done = sysbox(kind, "prune", flags, *ONLY, check=True)
+            assert (done.stdout.count(name), done.stderr) == (
+                0, f"sysbox: left 1 {kind} of active units ({unit}): `systemctl stop` them first\n"
+            )  # fmt: skip
+        systemctl("stop", unit)
+        for kind, flags in (("network", "-f"), ("volume", "-fa")):
+            done = sysbox(kind, "prune", flags, *ONLY, check=True)
+            assert (done.stdout.count(name), done.stderr) == (1, "")
+    finally:
+        systemctl("stop", unit, check=False)
+        TIMER.unlink()
+        sysbox("unit", "uninstall", "--force", *installed(sysbox))
+        for kind in ("network", "volume"):
+            sysbox(kind, "rm", "-f", name)
+
+
+def installed(sysbox: Sysbox) -> list[str]:
+    listed = sysbox("unit", "list", "--format", "{{.Unit}}", check=True).stdout.splitlines()
+    return [unit for unit in listed if unit.startswith("standing-run")]
