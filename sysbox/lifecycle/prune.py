@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
+from sysbox import scope
 from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError, SysboxError, UsageError
 from sysbox.base.frozen import Frozen
 from sysbox.base.suggest import suggest
@@ -18,6 +19,7 @@ from sysbox.lifecycle import control, gc
 from sysbox.parse.filters import has_label
 from sysbox.parse.time import parse_moment
 from sysbox.run import restart
+from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +77,10 @@ def wanted(filters: Sequence[str], keys: Sequence[str]) -> Wanted:
 
 
 def containers(which: Wanted) -> Removed:
-    """Remove containers that do not run, with their writable layers; volumes stay, as in docker."""
+    """Remove containers that do not run, with their writable layers; volumes stay, as in docker.
+
+    One that a service has made, and is about to start, is left: a removal would stop the service.
+    """
     gone: list[str] = []
     size = 0
     for record in all_records():
@@ -85,6 +90,8 @@ def containers(which: Wanted) -> Removed:
                 record.created, record.spec.labels
             ):
                 continue
+            if record.spec.unit and _is_at_work(record.spec.unit):
+                continue
             freed = _size(lambda record=record: layer.size_of(record))  # type: ignore[misc]
             control.remove(record, force=False, volumes=False)
         except (Conflict, NotFound, FormatError):
@@ -93,6 +100,11 @@ def containers(which: Wanted) -> Removed:
         size += freed
     events.pruned("container", size)
     return Removed(names=tuple(gone), size=size)
+
+
+def _is_at_work(service: str) -> bool:
+    with Bus.connect() as bus:
+        return scope.active_state(bus, service) not in scope.ENDED
 
 
 def images(which: Wanted, *, everything: bool, made: Callable[[], Made] = dict) -> Removed:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import eventually, systemctl
+from containers import Containers, eventually, systemctl
 from lane import SYSBOX, Sysbox
+
+from sysbox.base.paths import CONTAINERS
 
 LABEL = "test.standing"
 ONLY = ("--filter", f"label={LABEL}")
@@ -102,6 +106,25 @@ def test_what_a_service_written_by_hand_has_made(sysbox: Sysbox) -> None:
         sysbox("volume", "rm", "-f", name)
         file.unlink()
         systemctl("daemon-reload")
+
+
+def test_a_container_that_its_service_is_about_to_start(
+    containers: Containers, sysbox: Sysbox
+) -> None:
+    """It is made, and its run has not begun: a prune would remove it, and stop the service."""
+    unit = "standing-own.service"
+    made = containers("--label", f"{LABEL}=1", verb=("create",))
+    file = Path(f"{CONTAINERS}/{made.id}/record.json")
+    record = json.loads(file.read_text())
+    record["spec"]["unit"] = unit
+    file.write_text(json.dumps(record))
+    subprocess.run(["systemd-run", "--quiet", f"--unit={unit}", "sleep", "1000"], check=True)
+    try:
+        assert "Deleted" not in sysbox("container", "prune", "-f", *ONLY, check=True).stdout
+        assert systemctl("is-active", unit) == "active"
+    finally:
+        systemctl("stop", unit, check=False)
+    assert made.id in sysbox("container", "prune", "-f", *ONLY, check=True).stdout
 
 
 TIMER = Path("/run/systemd/system/standing-run.timer")
