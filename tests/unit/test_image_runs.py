@@ -29,6 +29,9 @@ ROUNDS = int(os.environ.get("SYSBOX_FUZZ_ROUNDS", "400"))
 BASE = Path("/dev/shm" if os.path.isdir("/dev/shm") else "/tmp", f"sbxr{os.getpid()}")
 MANY = 1 << 40
 RECENT = 1_750_000_000 * 1_000_000_000  # times that depend on when a test ran
+# some are megabytes long, and take a third of a second together
+REFUSED = dict(corpus.refused("/nowhere/decoy"))
+CONFINED = dict(corpus.confined("/nowhere/decoy"))
 
 
 class Counted:
@@ -119,10 +122,10 @@ def test_a_tree(tmp_path: Path, base: Path, monkeypatch: Any, form: str, step: i
     assert made >= (0 if step == 1000 else {"ustar": 120, "gnu": 60, "v7": 60, "pax": 0}[form])
 
 
-@pytest.mark.parametrize("name", [name for name, _ in corpus.refused("/nowhere/decoy")])
+@pytest.mark.parametrize("name", REFUSED)
 def test_refused(name: str, base: Path, monkeypatch: Any) -> None:
     """Each alone, and behind entries that C takes."""
-    data = dict(corpus.refused("/nowhere/decoy"))[name]
+    data = REFUSED[name]
     same(data, base, monkeypatch, 1 << 20)
     same(
         entry("first") + directory("d") + entry("d/x", b"x" * 600) + data,
@@ -132,10 +135,9 @@ def test_refused(name: str, base: Path, monkeypatch: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [name for name, _ in corpus.confined("/nowhere/decoy")])
+@pytest.mark.parametrize("name", CONFINED)
 def test_confined(name: str, base: Path, monkeypatch: Any) -> None:
-    data = dict(corpus.confined("/nowhere/decoy"))[name]
-    same(entry("first") + data, base, monkeypatch)
+    same(entry("first") + CONFINED[name], base, monkeypatch)
 
 
 def test_damaged(base: Path, monkeypatch: Any) -> None:

@@ -9,6 +9,7 @@ status: 1 if tests failed, 125 if a guest could not be made, any other after ano
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import shlex
 import subprocess
@@ -129,6 +130,7 @@ def seconds() -> dict[tuple[str, Path], float]:
     return {(flavour, ROOT / file): float(number) for number, flavour, file in words}
 
 
+@functools.cache
 def size(file: Path) -> int:
     """The number of lines of the tests that run in a guest, an estimate of their time."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -160,6 +162,7 @@ def names_guest(expression: ast.expr, marks: set[str]) -> bool:
     )
 
 
+@functools.cache
 def flavour(file: Path) -> str:
     """The flavour of the guest that a file's tests need; "" if none of them runs in a guest."""
     if not size(file):
