@@ -19,6 +19,7 @@ from test_userns import owner, stamps
 from sysbox.base import paths
 from sysbox.linux import idmaps, mount
 from sysbox.linux.userns import IdMap
+from sysbox.security import identity
 
 BOTH = pytest.mark.parametrize("mode", ["auto", "host"])
 
@@ -216,7 +217,7 @@ def test_an_image_whose_accounts_lead_elsewhere(
             "ln -sf ../../../../proc/1/root/etc/shadow /etc/passwd",
             "rm /etc/passwd; mkfifo /etc/passwd",
             "rm /etc/passwd; mkdir /etc/passwd",
-            "truncate -s 1073741824 /etc/passwd",
+            f"truncate -s {identity.MAX_FILE * 8} /etc/passwd",
         )
     ):
         made = containers("--userns", "host")

@@ -189,7 +189,7 @@ def test_one_that_has_to_start_first(containers: Containers) -> None:
 def test_one_that_never_starts_is_restarted(containers: Containers) -> None:
     one = containers(
         *QUICK, *FILE, "--health-startup-cmd", "false", "--health-startup-interval", "50ms",
-        "--health-startup-retries", "2",
+        "--health-startup-retries", "2", "--stop-signal", "KILL",
     )  # fmt: skip
     pid = one.pid
     eventually(lambda: one.inspect("State.Pid") not in (0, pid), "it is restarted")

@@ -15,8 +15,8 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,10 +27,11 @@ from faults import SEED
 from lane import SLOWNESS, SYSBOX, Sysbox
 
 from sysbox.netns import names
-from sysbox.resolver import probe, serve
+from sysbox.resolver import probe
 from sysbox.units import resolverplan
 
 Make = Callable[..., str]
+SOON = 3.0  # seconds
 
 
 @pytest.fixture
@@ -230,6 +231,22 @@ def test_the_units_come_with_the_first_and_go_with_the_last(
     assert not Path(names.directory_of("names")).exists()
 
 
+@pytest.fixture
+def leaves_soon() -> Iterator[None]:
+    """The resolver of the network `names` leaves after SOON instead of its IDLE."""
+    directory = Path("/run/systemd/system", f"{resolverplan.service_unit('names')}.d")
+    program = f"from sysbox.resolver import serve; serve.IDLE = {SOON}; serve.main('names')"
+    directory.mkdir()
+    (directory / "sooner.conf").write_text(
+        f'[Service]\nExecStart=\nExecStart={sys.executable} -I -c "{program}" _resolve names\n'
+    )
+    systemctl("daemon-reload")
+    yield
+    shutil.rmtree(directory)
+    systemctl("daemon-reload")
+
+
+@pytest.mark.usefixtures("leaves_soon")
 def test_it_leaves_when_nobody_asks_and_comes_back(
     sysbox: Sysbox, network: Make, containers: Containers
 ) -> None:
@@ -239,7 +256,6 @@ def test_it_leaves_when_nobody_asks_and_comes_back(
     answer = ("NOERROR", [address(web, "names")])
     assert dnsclient.ask(server, "web") == answer
     (first,) = processes("names")
-    time.sleep(serve.IDLE)
     eventually(lambda: not processes("names"), "the resolver has left")
     assert active_state(resolverplan.socket_unit("names")) == "active"
     assert dnsclient.ask(server, "web") == answer

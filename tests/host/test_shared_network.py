@@ -152,7 +152,8 @@ def test_this_host_goes_on_when_the_other_ends(
     how: str,
 ) -> None:
     inside("network", "create", "far")
-    inside("run", "-d", "--network", "far", "-p", "8472:80", "host", "sleep", "1000")
+    inside("run", "-d", "--network", "far", "-p", "8472:80", "--stop-signal", "KILL", "host",
+           "sleep", "1000")  # fmt: skip
     network("front")
     web = containers("--network", "front", "-p", "8470:80", command=SERVER)
     eventually(lambda: answer("192.0.2.2", 8470) == "here", "it answers")
