@@ -217,7 +217,8 @@ def no_leaks() -> Iterator[None]:
         if time.monotonic() > deadline:
             lines = [line for kind in found.values() for line in kind]
             pytest.fail("\n".join(["the test left the host changed:", *lines]), pytrace=False)
-        time.sleep(0.1)
+        # mostly a process or two that are about to end
+        time.sleep(0.02 * SLOWNESS)
         after |= leaks.snapshot(found)
     leaks.known = after
 
