@@ -101,7 +101,7 @@ def taken(name: str) -> Conflict:
         )
     return Conflict(
         f"the name '{name}' is in use by container {owner[:12]}",
-        hint=f"remove it (`sysbox rm {name}`), rename it, or choose another name",
+        hint=f"remove it (`sysbox rm {name}`, or `run --replace`), rename it, or choose another name",
     )
 
 
