@@ -118,7 +118,7 @@ def test_the_way_back_is_not_pruned(
 ) -> None:
     """While the service starts with the new image, nothing else has the old one."""
     name = put(registry, base, "1", good=b"")
-    units(name, f"{CHECKED}\nNotify=healthy", "TimeoutStartSec=10s\nExecStartPre=/bin/sh -c '"
+    units(name, f"{CHECKED}\nNotify=healthy", "TimeoutStartSec=20s\nExecStartPre=/bin/sh -c '"
           "while test -e /run/auto-test-waits; do sleep 0.05; done'")  # fmt: skip
     systemctl("start", SERVICE)
     old = image_of(sysbox, name).strip()
