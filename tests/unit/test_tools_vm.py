@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -79,6 +80,40 @@ def test_what_nobody_uses_is_removed(tmp_path: Path) -> None:
     cached(tmp_path, [], "new")
     assert not old.exists()
     assert used.exists()
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two entries are kept besides the newest."""
+    monkeypatch.setitem(cache.MOST, "thing", 2)
+
+
+def aged(tmp_path: Path, *hours: float) -> list[Path]:
+    """Entries that were used that long ago."""
+    made = [cached(tmp_path, [], str(one)) for one in hours]
+    for entry, ago in zip(made, hours, strict=True):
+        os.utime(entry, (time.time() - ago * 3600,) * 2)
+    return made
+
+
+@pytest.mark.usefixtures("few")
+def test_of_large_ones_few_are_kept(tmp_path: Path) -> None:
+    entries = aged(tmp_path, 3, 6, 4, 5)
+    new = cached(tmp_path, [], "new")
+    assert {*tmp_path.glob("thing-*")} == {new, entries[0], entries[2]}
+
+
+@pytest.mark.usefixtures("few")
+def test_what_may_be_in_use_is_kept(tmp_path: Path) -> None:
+    """Another checkout's, used an hour ago or named by a process that runs."""
+    entries = aged(tmp_path, 0.2, 0.4, 0.6, 0.8, 8, 9)
+    waits = [sys.executable, "-c", "input()", f"file={entries[4]}/disk,snapshot=on"]
+    with subprocess.Popen(waits, stdin=subprocess.PIPE) as process:
+        cached(tmp_path, [], "new")
+        process.kill()
+    assert [entry.exists() for entry in entries] == [True] * 5 + [False]
+    cached(tmp_path, [], "newer")
+    assert not entries[4].exists()
 
 
 def _slow(parent: Path) -> None:
@@ -180,3 +215,19 @@ def test_groups_are_balanced_and_the_longest_first() -> None:
     assert len(lengths) == 4
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[0] - lengths[-1] <= max(max(group) for group in seconds)
+
+
+def test_a_job_starts_when_a_guest_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "START", 1.0)
+    monkeypatch.setattr(lane, "seconds", lambda: {("smp", Path(one)): float(one) for one in "5432"})
+    made = [("smp", [Path(one)]) for one in "5432"]
+    assert [lane.end(made, guests) for guests in (1, 2, 3, 4, 5)] == [18, 9, 7, 6, 6]
+
+
+@pytest.mark.parametrize("guests", [1, 2, 3])
+def test_as_many_groups_as_end_soonest(guests: int) -> None:
+    """With one guest a second group would only start a second pytest; with more they end about together."""
+    made = lane.planned(guests)
+    groups = [flavour for flavour, _ in made].count("permissive")
+    assert (groups == 1) == (guests == 1)
+    assert lane.end(made, guests) < 1.1 * lane.end(made, 1) / guests

@@ -1,8 +1,8 @@
 """A cache of what is made once: an entry is a directory, named by the digest of its sources.
 
 A change of the sources therefore makes a new entry, and no stale one is ever used. An entry appears complete
-or not at all, made by one process at a time; one with a file of the wrong size is made again. Entries that
-were not used for a while are removed.
+or not at all, made by one process at a time; one with a file of the wrong size is made again. When one is
+made, those that were not used for a while are removed, and of large ones all but a few.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sysbox" / "vm"
 KEPT = {"image": 14 * 86400}  # seconds
 KEPT_OTHERWISE = 86400  # seconds, for entries that are made quickly and often
+MOST = {"image": 3}  # besides the newest, however lately they were used; each takes some GiB
+LATELY = 7200.0  # seconds: whoever has used an entry since then may still use it, and it stays
 SIZES = "sizes.json"  # sizes of an entry's files; written last
 GIB = 1 << 30
 
@@ -71,10 +73,25 @@ def _make(entry: Path, fresh: Path, space: int, make: Callable[[Path], None]) ->
 
 
 def _prune(parent: Path, kind: str, entry: Path) -> None:
-    oldest = time.time() - KEPT.get(kind, KEPT_OTHERWISE)
-    for other in parent.glob(f"{kind}-*"):
-        if other != entry and other.stat().st_mtime < oldest:
+    """Remove entries that nobody has used for long, and all but the last ones if their number is limited."""
+    now = time.time()
+    used = {other: other.stat().st_mtime for other in parent.glob(f"{kind}-*") if other != entry}
+    for place, other in enumerate(sorted(used, key=lambda one: -used[one])):
+        age = now - used[other]
+        too_many = place >= MOST.get(kind, len(used)) and age > LATELY
+        if (too_many or age > KEPT.get(kind, KEPT_OTHERWISE)) and not _is_named(other):
             _remove(other)
+
+
+def _is_named(entry: Path) -> bool:
+    """Whether a process has the entry on its command line, as QEMU has, which a shell may use for days."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if f"{entry}/".encode() in file.read_bytes():
+                return True
+        except OSError:
+            pass  # ignoring: it has just ended
+    return False
 
 
 def _remove(directory: Path) -> None:

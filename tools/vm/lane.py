@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import functools
 import os
+import resource
 import shlex
 import subprocess
 import sys
@@ -36,7 +37,7 @@ TIED = ("setpriv", "--pdeathsig", "TERM")  # ends with this process
 GUEST = 3 * GIB  # memory that a guest may take
 MOST = 5  # guests at a time
 LINE = 1.0  # seconds for a line of a test that has not been measured
-MORE = 1  # more groups than guests: still more would balance better, but each starts a pytest, which is slow
+START = 20.0  # seconds of a guest before its first test
 NOTHING_RAN = 5  # pytest's status if all tests of the files are for another kind of host
 NO_GUEST = 125
 
@@ -57,12 +58,21 @@ class Job:
 
     def finish(self) -> int:
         """Wait for the end and print the output; returns the exit status."""
+        before = _spent()
         status = self.process.wait()
+        spent = _spent() - before
         self._output.seek(0)
         sys.stdout.buffer.write(self._output.read())
         sys.stdout.flush()
-        say(f"{self.name}: status {status}, {time.monotonic() - self._started:.0f} s")
+        took = time.monotonic() - self._started
+        say(f"{self.name}: status {status}, {took:.0f} s, of CPU time {spent:.0f} s")
         return 0 if status == NOTHING_RAN else status
+
+
+def _spent() -> float:
+    """CPU seconds of all children that have been waited for, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _words(flavour: str, names: list[str]) -> list[str]:
@@ -79,7 +89,7 @@ def main() -> int:
     exit_on_signals()
     started = time.monotonic()
     running, failed, most = dict[int, Job](), dict[str, int](), guests()
-    waiting = jobs(most + MORE)
+    waiting = planned(most)
     try:
         while waiting or running:
             while waiting and len(running) < most:
@@ -102,6 +112,24 @@ def main() -> int:
     return NO_GUEST if NO_GUEST in failed.values() else max(failed.values(), default=0)
 
 
+def planned(guests: int) -> list[tuple[str, list[Path]]]:
+    """The jobs for so many guests at a time, in as many groups as let the last of them end soonest.
+
+    Fewer start fewer guests, more let these end together.
+    """
+    return min(
+        (jobs(groups) for groups in range(1, guests + 2)), key=lambda made: end(made, guests)
+    )
+
+
+def end(made: list[tuple[str, list[Path]]], guests: int) -> float:
+    """When the last job ends, in seconds, if each starts when one of the guests has ended."""
+    busy = [0.0] * guests
+    for job in made:
+        busy[busy.index(min(busy))] += START + length(*job)
+    return max(busy)
+
+
 def jobs(groups: int) -> list[tuple[str, list[Path]]]:
     """(flavour, files) per group, the longest first, so that the guests end at about the same time."""
     found: dict[str, list[Path]] = {name: [] for name in ("", "permissive", *OWN)}
@@ -109,11 +137,6 @@ def jobs(groups: int) -> list[tuple[str, list[Path]]]:
         found[flavour(file)].append(file)
         if "mark.also_enforcing(" in file.read_text(encoding="utf-8"):
             found["enforcing"].append(file)
-    known = seconds()
-
-    def length(flavour: str, files: list[Path]) -> float:
-        return sum(known.get((flavour, file)) or size(file) * LINE for file in files)
-
     permissive: list[list[Path]] = [[] for _ in range(groups)]
     for file in sorted(found["permissive"], key=lambda file: -length("permissive", [file])):
         min(permissive, key=lambda files: length("permissive", files)).append(file)
@@ -123,6 +146,13 @@ def jobs(groups: int) -> list[tuple[str, list[Path]]]:
     return sorted((job for job in made if job[1]), key=lambda job: -length(*job))
 
 
+def length(flavour: str, files: list[Path]) -> float:
+    """How long the tests of files may take, in seconds."""
+    known = seconds()
+    return sum(known.get((flavour, file)) or size(file) * LINE for file in files)
+
+
+@functools.cache
 def seconds() -> dict[tuple[str, Path], float]:
     """(flavour, file) -> how long its tests take in a guest, as tests/vm/seconds.txt says."""
     lines = (ROOT / "tests/vm/seconds.txt").read_text(encoding="ascii").splitlines()
