@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,8 +15,10 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent.parent.parent / "tools" / "vm"))
 
+import bytecode
 import cache
 import lane
+from _pytest.assertion.rewrite import _read_pyc
 
 
 def cached(parent: Path, made: list[Path], key: str = "1", space: int = 0) -> Path:
@@ -231,3 +235,23 @@ def test_as_many_groups_as_end_soonest(guests: int) -> None:
     groups = [flavour for flavour, _ in made].count("permissive")
     assert (groups == 1) == (guests == 1)
     assert lane.end(made, guests) < 1.1 * lane.end(made, 1) / guests
+
+
+def test_bytecode_is_used_in_place_of_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Python, and by pytest, which finds its assertions rewritten."""
+    monkeypatch.setattr(bytecode, "CACHE", tmp_path)
+    project, names = tmp_path / "project", ("tests/unit/test_tools_vm.py", "tests/counted.py")
+    bytecode.bytecode([lane.ROOT / one for one in names], project).rename(project)
+    for name in names:
+        shutil.copyfile(lane.ROOT / name, project / name)
+    (kept,) = project.glob("tests/unit/__pycache__/*")
+    code = _read_pyc(project / names[0], kept)
+    assert code
+    assert code.co_filename == str(project / names[0])
+    assert "@pytest_ar" in code.co_names
+    # Python compiles nothing, which it does by this function
+    monkeypatch.setattr(importlib.machinery.SourceFileLoader, "source_to_code", None)
+    loader = importlib.machinery.SourceFileLoader("counted", str(project / names[1]))
+    assert loader.get_code("counted").co_filename == str(project / names[1])

@@ -8,12 +8,14 @@ import sys
 import tarfile
 import tempfile
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO
 
+from bytecode import bytecode
 from cache import CACHE, GIB, ROOT, Failed, cached, digest, say
 
 HERE = Path(__file__).resolve().parent
+TESTS = ROOT / "tests"
 PREFIX = Path("opt/sysbox")  # of the environment in the guest, below its root
 PROJECT = "root/sysbox"  # directory of the tests in the guest
 PYTHON = (
@@ -34,7 +36,7 @@ UNPACKED = ("usr/bin/docker-registry",)
 # a package manager would label installed files: a copied file has the label of its directory
 INSTALL = """
 cd / && tar -xf /dev/vdc || exit 125
-restorecon -R /opt/sysbox/bin /opt/sysbox/lib/python3.11/site-packages/sysbox || exit 125
+restorecon -R /opt/sysbox/bin/sysbox /opt/sysbox/lib/python3.11/site-packages/sysbox/libexec || exit 125
 export PATH=/opt/sysbox/bin:$PATH
 cd /root/sysbox
 """
@@ -92,12 +94,15 @@ def bundle() -> IO[bytes]:
     sources = [path for name in ("sysbox", "src") for path in files_below(ROOT / name)]
     key = digest([*(ROOT / name for name in BUILT_BY), *sources])
     installed = cached(CACHE, "wheel", key, GIB // 4, _install_wheel)
+    shipped = [path for name in SHIPPED for path in files_below(ROOT / name)]
+    tests = [path for path in shipped if path.suffix == ".py" and path.is_relative_to(TESTS)]
     target = tempfile.TemporaryFile()
     with tarfile.open(fileobj=target, mode="w") as archive:
         archive.add(installed / "root", arcname=".", filter=_as_root)
-        for name in SHIPPED:
-            for path in files_below(ROOT / name):
-                archive.add(path, f"{PROJECT}/{path.relative_to(ROOT)}", filter=_as_root)
+        for path in shipped:
+            archive.add(path, f"{PROJECT}/{path.relative_to(ROOT)}", filter=_as_root)
+        compiled = bytecode(tests, PurePath("/", PROJECT))
+        archive.add(compiled / "tests", f"{PROJECT}/tests", filter=_as_root)
         for name in UNPACKED:
             if (program := Path(sys.prefix, "test-services", name)).exists():
                 archive.add(program, str(PREFIX / "test-services" / name), filter=_as_root)
@@ -107,6 +112,7 @@ def bundle() -> IO[bytes]:
 def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = "root"
+    entry.mtime = int(entry.mtime)  # a fraction would take two more blocks
     return entry
 
 
