@@ -1,13 +1,15 @@
 """A network to experiment in: a private "host" namespace, containers, and a neighbour outside.
 
 `in_private_network` runs a test's body in a child process with a network and mount namespace of its
-own, so that nothing the test does to links, rules or leases reaches the machine it runs on.
+own, so that nothing the test does to links, rules or leases reaches the machine it runs on; `with_backends`
+runs one for each packet filter, all at the same time, since they mostly wait for silence.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import inspect
 import json
 import os
 import signal
@@ -17,6 +19,8 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from lane import SLOWNESS
 
 from sysbox.base import paths
 from sysbox.base.files import make_private
@@ -51,25 +55,60 @@ def in_private_network(body: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(body)
     def test(*args: Any, **kwargs: Any) -> None:
-        read_end, write_end = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.close(read_end)
-            os.setpgid(0, 0)
-            report = _run_isolated(body, args, kwargs)
-            os.write(write_end, report.encode()[:60_000])
-            os._exit(0)
-        os.close(write_end)
-        with os.fdopen(read_end) as pipe:
-            report = pipe.read()
-        os.waitpid(pid, 0)
-        try:
-            os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        report = _report(*_begin(body, args, kwargs))
         assert report == "passed", report
 
     return test
+
+
+def with_backends(*backends: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A test that runs with each packet filter, each in namespaces of its own; what fails is named.
+
+    Where the machine is emulated it runs with the first one alone: its one CPU would make it wait too long.
+    """
+
+    def decorate(body: Callable[..., None]) -> Callable[..., None]:
+        def test(**kwargs: Any) -> None:
+            chosen = backends if SLOWNESS == 1 else backends[:1]
+            begun = {each: _begin(body, (each,), kwargs) for each in chosen}
+            reports = {each: _report(*one) for each, one in begun.items()}
+            failed = [f"{each}: {text}" for each, text in reports.items() if text != "passed"]
+            assert not failed, "\n".join(failed)
+
+        functools.update_wrapper(test, body)
+        # pytest takes the names of fixtures from it
+        signature = inspect.signature(body)
+        others = [each for each in signature.parameters.values() if each.name != "backend"]
+        test.__signature__ = signature.replace(parameters=others)  # type: ignore[attr-defined]
+        return test
+
+    return decorate
+
+
+def _begin(body: Callable[..., None], args: Any, kwargs: Any) -> tuple[int, int]:
+    """Run it in a child process: the pid, and a pipe with its report."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        os.setpgid(0, 0)
+        report = _run_isolated(body, args, kwargs)
+        os.write(write_end, report.encode()[:60_000])
+        os._exit(0)
+    os.close(write_end)
+    return pid, read_end
+
+
+def _report(pid: int, read_end: int) -> str:
+    """Wait for its end: "passed", or the traceback."""
+    with os.fdopen(read_end) as pipe:
+        report = pipe.read()
+    os.waitpid(pid, 0)
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    return report
 
 
 def _run_isolated(body: Callable[..., None], args: Any, kwargs: Any) -> str:

@@ -30,6 +30,7 @@ from network_lab import (
     in_private_network,
     run,
     serve,
+    with_backends,
 )
 
 from sysbox.base.errors import Conflict
@@ -40,13 +41,11 @@ from sysbox.spec import Port
 
 WEB = Port(container_port=80, host_port=8080)
 SILENCE = {"TimeoutError", "OSError"}
-each_backend = pytest.mark.parametrize(
-    "backend",
-    [pytest.param("nft", marks=pytest.mark.guest("nf_tables of another kernel")), *BACKENDS[1:]],
-)
+each_backend = with_backends(*BACKENDS)
+in_guest = pytest.mark.guest("nf_tables of another kernel")
 
 # that a policy means the same with iptables-nft is seen by the default, by ports and by flushes
-two_backends = pytest.mark.parametrize("backend", ["nft", "iptables-legacy"])
+two_backends = with_backends("nft", "iptables-legacy")
 
 
 def ruleset() -> str:
@@ -61,8 +60,8 @@ def ruleset() -> str:
     return "\n".join(line.partition("[")[0] for line in lines if not line.startswith("#"))
 
 
+@in_guest
 @each_backend
-@in_private_network
 def test_the_default_in_both_families(backend: str) -> None:
     """Containers reach each other, the host, and the outside by NAT; nobody reaches what is not published."""
     choose(backend)
@@ -81,7 +80,6 @@ def test_the_default_in_both_families(backend: str) -> None:
 
 
 @two_backends
-@in_private_network
 def test_networks_do_not_reach_each_other(backend: str) -> None:
     choose(backend)
     one, two = Dual(1, BOTH), Dual(2, OTHER)
@@ -92,7 +90,6 @@ def test_networks_do_not_reach_each_other(backend: str) -> None:
 
 
 @two_backends
-@in_private_network
 def test_containers_that_may_not_reach_each_other(backend: str) -> None:
     choose(backend)
     policy = BOTH.replace(isolate=True)
@@ -105,7 +102,6 @@ def test_containers_that_may_not_reach_each_other(backend: str) -> None:
 
 
 @two_backends
-@in_private_network
 def test_a_host_that_is_closed_but_for_the_resolver(backend: str) -> None:
     choose(backend)
     policy = BOTH.replace(host_access=False, gateway=GATEWAY, gateway6=GATEWAY6)
@@ -129,7 +125,6 @@ def test_a_host_that_is_closed_but_for_the_resolver(backend: str) -> None:
 
 
 @two_backends
-@in_private_network
 def test_an_internal_network_has_no_way_out_and_none_in(backend: str) -> None:
     choose(backend)
     policy = BOTH.replace(internal=True)
@@ -146,7 +141,6 @@ def test_an_internal_network_has_no_way_out_and_none_in(backend: str) -> None:
 
 
 @two_backends
-@in_private_network
 def test_only_the_nic_leads_out(backend: str) -> None:
     choose(backend)
     outside, one = Outside(), Dual(1, BOTH.replace(nic="uplink"))
@@ -161,7 +155,6 @@ def test_only_the_nic_leads_out(backend: str) -> None:
 
 
 @two_backends
-@in_private_network
 def test_without_masquerade_the_outside_sees_the_container(backend: str) -> None:
     choose(backend)
     outside, one = Outside(), Dual(1, BOTH.replace(masquerade=False, masquerade6=False))
@@ -171,9 +164,9 @@ def test_without_masquerade_the_outside_sees_the_container(backend: str) -> None
     assert one.fetch(OUTSIDE6, 80) == one.address6
 
 
-@each_backend
+@in_guest
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
-@in_private_network
+@each_backend
 def test_a_published_port_in_both_families(backend: str, protocol: str) -> None:
     """From the host, its loopback, another container, outside, and back into the container itself."""
     choose(backend)
@@ -194,8 +187,8 @@ def test_a_published_port_in_both_families(backend: str, protocol: str) -> None:
     assert one.id not in ruleset()
 
 
+@in_guest
 @each_backend
-@in_private_network
 def test_a_port_of_the_loopback_address_is_reached_from_nowhere_else(backend: str) -> None:
     """A neighbour on the wire sends to 127.0.0.1, and to the container, by our MAC."""
     choose(backend)
@@ -217,8 +210,8 @@ def test_a_port_of_the_loopback_address_is_reached_from_nowhere_else(backend: st
     assert {*fetch_all(*loopback, *directly)} <= SILENCE
 
 
+@in_guest
 @each_backend
-@in_private_network
 def test_rules_return_after_a_flush(backend: str) -> None:
     """With the next start, and with a reload; meanwhile it is known that they are missing."""
     choose(backend)
@@ -248,8 +241,8 @@ def test_rules_return_after_a_flush(backend: str) -> None:
             assert outside.fetch(UPLINK, 8080) == OUTSIDE
 
 
+@in_guest
 @each_backend
-@in_private_network
 def test_nothing_of_ours_is_left_and_nothing_of_others_touched(backend: str) -> None:
     choose(backend)
     program = "iptables-legacy" if backend == "iptables-legacy" else "iptables-nft"
@@ -330,7 +323,6 @@ def test_forwarding_costs_the_host_no_default_route() -> None:
 
 
 @two_backends
-@in_private_network
 def test_ports_of_a_running_container_are_added_and_withdrawn(backend: str) -> None:
     choose(backend)
     outside, one = Outside(), Dual(1, BOTH, (WEB,))
