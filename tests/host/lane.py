@@ -5,6 +5,7 @@ The conftest.py of each lane that runs on a host (tests/host, tests/attack, test
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
@@ -138,6 +139,7 @@ def image(requires: object) -> Iterator[str]:
     run_sysbox("rmi", "-f", IMAGE)
 
 
+@functools.cache
 def rootfs(busybox: Path) -> bytes:
     """A root file system as a tar archive."""
     buffer = io.BytesIO()
