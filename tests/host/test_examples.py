@@ -1,9 +1,6 @@
 """examples/: each starts, comes back as its file says, is seen, and stops cleanly.
 
 The images are small ones of ours, whose programs are those of test_databases; drop-ins say where these are.
-
-In the guest: the slice of a pod is of v2, and systemd, which stops what is idle, is PID 1 of a machine. All
-but the first test pass there; it takes too long.
 """
 
 from __future__ import annotations
@@ -170,7 +167,6 @@ def test_it_comes_back(examples: Examples, name: str) -> None:
     examples.sysbox("gc", check=True)  # what a start that was killed has left
 
 
-@pytest.mark.guest("limits of the pod's slice are of v2")
 def test_a_pod_of_two(examples: Examples, sysbox: Sysbox) -> None:
     examples.install("counter")
     systemctl("start", "counter-pod")
@@ -218,7 +214,6 @@ def test_the_files_are_what_they_are_said_to_be(examples: Examples) -> None:
         assert examples.sysbox("unit", "check", *files, check=True).stderr == ""
 
 
-@pytest.mark.guest("systemd is PID 1 of a machine")
 def test_a_site_that_sleeps(examples: Examples) -> None:
     """Nobody, no container; a connection starts it, and it stops when it has been idle."""
     idle = examples.directory / "idle-site" / "idle-site.container.d"
