@@ -18,6 +18,7 @@ from faults import traced
 from lane import SLOWNESS, Sysbox
 
 from sysbox.base import paths
+from sysbox.container.locks import Lock
 
 # A first process that says that it is ready, and ends well when it is asked to.
 POLITE = (
@@ -236,12 +237,24 @@ def test_rm_by_itself(sysbox: Sysbox, image: str, flags: tuple[str, ...]) -> Non
 
 
 def test_rm_of_many_at_once(containers: Containers, sysbox: Sysbox) -> None:
-    made = [containers("--network", "none") for _ in range(4)]
+    made = [containers("--network", "none") for _ in range(6)]
     removers = [popen("rm", "-f", one.id) for one in made for _ in range(2)]
     for remover in removers:
         remover.communicate(timeout=30 * SLOWNESS)
     assert sysbox("ps", "-aq").stdout == ""
-    assert [remover.returncode for remover in removers].count(0) >= 4
+    assert [remover.returncode for remover in removers] == [0] * len(removers)
+
+
+def test_rm_of_one_that_goes_meanwhile(containers: Containers, sysbox: Sysbox) -> None:
+    """Another command removes the second while the first is waited for: it is gone, as was asked."""
+    first, second = (containers("--network", "none") for _ in range(2))
+    process = Path(f"/proc/{second.pid}")
+    with Lock(first.id):
+        remover = popen("rm", "-f", first.id, second.id)
+        eventually(lambda: not process.exists(), "both are killed")
+        sysbox("rm", "-f", second.id, check=True)
+    output, _ = remover.communicate(timeout=30 * SLOWNESS)
+    assert (remover.returncode, output.split()) == (0, [first.id, second.id])
 
 
 def test_rm_of_all_kinds(containers: Containers, sysbox: Sysbox) -> None:

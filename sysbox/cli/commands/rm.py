@@ -5,7 +5,7 @@ from __future__ import annotations
 from sysbox.base.errors import FormatError, NotFound
 from sysbox.base.files import is_directory
 from sysbox.base.paths import CONTAINERS
-from sysbox.cli.each import for_each
+from sysbox.cli.each import each, for_each
 from sysbox.cli.output import line, note
 from sysbox.container import store
 from sysbox.lifecycle import control
@@ -28,8 +28,17 @@ def main(values: Values) -> int:
     for at in range(0, len(names), _ABREAST):
         some = names[at : at + _ABREAST]
         with Killed(some):
-            status |= for_each(some, lambda record: _remove(record, values))
+            status |= each(some, lambda name: _remove_by_force(name, values), line)
     return status
+
+
+def _remove_by_force(name: str, values: Values) -> None:
+    """Remove a container that was there when the command began."""
+    try:
+        record = store.find(name)
+    except NotFound:
+        return  # --rm: its end was recorded; or another command was faster
+    _remove(record, values)
 
 
 def _remove(record: store.Record, values: Values) -> None:
@@ -52,7 +61,10 @@ def _exists(name: str) -> bool:
 
 def _remove_if_damaged(name: str, values: Values) -> bool:
     """Remove a container whose record cannot be read, and print its name; whether that was so."""
-    container_id = store.resolve(name)
+    try:
+        container_id = store.resolve(name)
+    except NotFound:
+        return False  # another command was faster
     try:
         store.load(container_id)
     except (FormatError, NotFound):
