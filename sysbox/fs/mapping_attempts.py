@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox.base.errors import KernelError, Unsupported
-from sysbox.base.files import remove_tree
+from sysbox.base.errors import Conflict, KernelError, Unsupported
+from sysbox.base.files import is_directory, remove_tree
 from sysbox.base.flock import BRIEFLY, Lock
 from sysbox.base.paths import CONTAINERS, RUN
 from sysbox.fs import rootfs, staging
@@ -16,12 +16,14 @@ from sysbox.linux.child import BUSY
 from sysbox.linux.child import why_not as why_not_in_child
 from sysbox.linux.userns import IdMap
 
-__all__ = ["BUSY", "kernel", "path", "root"]
+__all__ = ["BUSY", "discard", "kernel", "path", "root"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_PLACE = f"{CONTAINERS}/.mappable"
+_LOCK = f"{RUN}/idmap/lock"
 _SOME = (IdMap(inside=0, outside=1 << 20, count=1 << 16),)
 
 
@@ -68,15 +70,14 @@ def _mount_kernels() -> None:
 
 def root(name: str, layers: tuple[str, ...]) -> None:
     """Mount such a root where nobody sees it. Raises KernelError, Unsupported."""
-    directory = f"{CONTAINERS}/.mappable"
     plan = rootfs.RootPlan(
-        driver=name, layers=layers, directory=directory, volatile=True, operations=(), late=()
+        driver=name, layers=layers, directory=_PLACE, volatile=True, operations=(), late=()
     )
-    with Lock(f"{RUN}/idmap/lock", timeout=BRIEFLY):
-        remove_tree(directory)  # of an attempt that was killed
+    with Lock(_LOCK, timeout=BRIEFLY):
+        remove_tree(_PLACE)  # of an attempt that was killed
         try:
-            posix.mkdir(directory, 0o700)
-            driver.by_name(name).prepare(directory)
+            posix.mkdir(_PLACE, 0o700)
+            driver.by_name(name).prepare(_PLACE)
             owner = idmaps.open_namespace(_SOME, _SOME)
             try:
                 _in_child(lambda: _mount_root(plan, owner))
@@ -85,7 +86,20 @@ def root(name: str, layers: tuple[str, ...]) -> None:
         except OSError as error:
             raise KernelError.of("try to map ids in", CONTAINERS, error) from None
         finally:
-            remove_tree(directory)
+            remove_tree(_PLACE)
+
+
+def discard() -> bool:
+    """Remove what an attempt that was killed has left; whether there was something. Raises KernelError."""
+    if not is_directory(_PLACE):
+        return False
+    try:
+        with Lock(_LOCK, wait=False):
+            left = is_directory(_PLACE)
+            remove_tree(_PLACE)
+    except Conflict:
+        return False  # an attempt is being made
+    return left
 
 
 def _mount_root(plan: rootfs.RootPlan, owner: int) -> None:

@@ -14,7 +14,7 @@ from sysbox.container import id_ranges, levels, pods, store
 from sysbox.container.locks import Lock
 from sysbox.container.names import owns_name, release_name, taken_names
 from sysbox.container.status import has_scope
-from sysbox.fs import volumes
+from sysbox.fs import mapping_attempts, volumes
 from sysbox.host import probe
 from sysbox.image.store import Store
 from sysbox.lifecycle import lost_state, way_back
@@ -103,6 +103,8 @@ def _rest(container_id: str) -> str:
 def _drafts() -> Iterator[str]:
     for container_id in store.discard_drafts():
         yield _rest(container_id)
+    if mapping_attempts.discard():
+        yield "removed what was left of an attempt to map ids"
 
 
 def _containers() -> Iterator[str]:

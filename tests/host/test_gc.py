@@ -17,7 +17,7 @@ import pytest
 from containers import Containers, eventually, popen, systemctl
 from lane import SYSBOX, Sysbox
 
-from sysbox.base import paths
+from sysbox.base import flock, paths
 from sysbox.container import store
 from sysbox.container.locks import Lock
 from sysbox.lifecycle import gc
@@ -231,6 +231,16 @@ def test_run_is_killed_while_its_container_runs(
     assert NAME in sysbox("gc").stdout
     put_right(sysbox)
     nothing_more(sysbox)
+
+
+def test_an_attempt_to_map_ids_was_killed(sysbox: Sysbox) -> None:
+    """It is not repeated where another one has shown what the host can do."""
+    left = Path(paths.CONTAINERS, ".mappable")
+    (left / "merged").mkdir(parents=True)
+    with flock.Lock(f"{paths.RUN}/idmap/lock"):
+        assert (sysbox("gc").stdout, left.exists()) == ("", True), "one that goes on"
+    assert sysbox("gc").stdout == "removed what was left of an attempt to map ids\n"
+    assert not left.exists()
 
 
 def test_gc_leaves_alone_what_is_well(containers: Containers, sysbox: Sysbox, image: str) -> None:
