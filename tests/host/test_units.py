@@ -440,9 +440,9 @@ def test_a_restart_for_bad_health_is_that_of_the_file(declare: Declare) -> None:
     eventually(lambda: systemctl("show", "-P", "NRestarts", SERVICE) == "1", "systemd restarts it")
 
 
-def journal(unit: str) -> str:
-    """What a unit has said so far."""
-    command = ["journalctl", "-u", unit, "-o", "cat", "--no-pager"]
+def journal(unit: str, since: float = 0.0) -> str:
+    """What a unit has said so far; `since` in seconds of the epoch: tests of other files use its name too."""
+    command = ["journalctl", "-u", unit, "-o", "cat", "--no-pager", f"--since=@{since:.6f}"]
     subprocess.run(["journalctl", "--sync"], check=True)
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
