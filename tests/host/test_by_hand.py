@@ -98,7 +98,7 @@ def test_another_unit_names_its_service(containers: Containers, other: str) -> N
 
 
 OWN, NAMED = Path("/run/systemd/system/by-hand.service"), "by-hand"
-DEAF = "trap '' TERM; echo up; while :; do sleep 0.05; done"
+DEAF = "trap '' TERM; echo up; while [ ! -e /end ]; do sleep 0.05; done"
 
 
 @pytest.fixture
@@ -167,15 +167,20 @@ def test_a_service_of_ones_own_starts_after_it_was_killed(own: Own, flags: str) 
 def test_the_lines_of_docs_units(own: Own) -> None:
     """It is stopped by sysbox, and nothing is left whoever kills what."""
     lines = (
-        f"ExecStop={SYSBOX} stop {NAMED}", f"ExecStopPost=-{SYSBOX} rm -f {NAMED}", "KillMode=mixed",
-        "Type=notify", "TimeoutStopSec=30",
+        f"ExecStop=-{SYSBOX} stop {NAMED}", f"ExecStopPost=-{SYSBOX} rm -f {NAMED}", "KillMode=mixed",
+        "Type=notify", "TimeoutStopSec=30", "Restart=on-failure", "RestartSec=1000",
     )  # fmt: skip
     own.start(f"--rm --replace --name {NAMED} --sdnotify=conmon --stop-timeout 1", *lines)
     systemctl("stop", OWN.name)
     assert systemctl("show", "-P", "Result", OWN.name) != "timeout"
     assert own.sysbox("gc", check=True).stdout == ""
+    own.sysbox("exec", own.again(), "touch", "/end", check=True)
+    ended = ("show", "-P", "ActiveState", OWN.name)
+    eventually(lambda: systemctl(*ended) == "inactive", "its end is a success")
+    assert systemctl("show", "-P", "Result", OWN.name) == "success"
     own.again()
     systemctl("kill", "--signal=KILL", OWN.name)
-    eventually(lambda: systemctl("is-active", OWN.name, check=False) == "failed", "it has failed")
+    again = ("show", "-P", "SubState", OWN.name)
+    eventually(lambda: systemctl(*again) == "auto-restart", "it has failed")
     eventually(lambda: own.sysbox("ps", "-aq", check=True).stdout == "", "nothing is left")
     assert own.sysbox("gc", check=True).stdout == ""
