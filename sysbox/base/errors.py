@@ -164,12 +164,12 @@ DBUS_ADVICE = {
 }
 
 
-def in_use(what: str, containers: list[str], hint: str = "") -> Conflict:
-    """The refusal to remove what containers have, these by their names."""
-    several = len(containers) > 1
+def in_use(what: str, users: list[str], hint: str = "", kind: str = "container") -> Conflict:
+    """The refusal to remove what containers have, or pods as `kind`, these by their names."""
+    end = "s" if len(users) > 1 else ""
     return Conflict(
-        f"{what} is in use by container{'s' if several else ''} {', '.join(containers)}",
-        hint=hint or f"remove the container{'s' if several else ''} first",
+        f"{what} is in use by {kind}{end} {', '.join(users)}",
+        hint=hint or f"remove the {kind}{end} first",
     )
 
 

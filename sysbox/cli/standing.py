@@ -3,7 +3,8 @@
 The service of a `.network`, `.volume`, `.image` or `.build` file stays active once it has made its thing
 (RemainAfterExit= of systemd.service(5)). A container that requires it finds it active, and nobody would make
 the thing again. A declared container has no record between two starts: while its service is about to start it
-again, or a socket, a timer or a path waits to, what its command names belongs to it as well.
+again, or a socket, a timer or a path waits to, what its command names belongs to it as well. So does what
+`run` names in a service written by hand.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sysbox.cli.table.verbs import VERBS
 from sysbox.parse import storage
 from sysbox.parse.network import parse_endpoint
 from sysbox.units import listing, names
-from sysbox.units.bus import Bus
+from sysbox.units.bus import EVER, Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,21 +33,22 @@ _MAKES = {
     "pull": (IMAGE, "image"),
     "build": (IMAGE, "tag"),
 }
-# what the service of a declared container or pod runs -> the verb that has its flags
+# what the service of a declared container or pod runs -> the verb that has its flags, as one by hand runs it
 _DECLARED = {"_unit": "run", "_pod": "pod create"}
-_GONE = ("inactive", "failed")
 _TRIGGERS = ("*.socket", "*.timer", "*.path")
 _PROGRAM = "sysbox"
 _SHOWN = 4  # units that a note names
+_PATIENCE = 1.0  # seconds that a hint may take
 
 
-def of_kind(kind: str, *, needed: bool = True) -> dict[str, str]:
-    """The names of that kind that belong to active units -> the unit. Raises SystemdError.
+def of_kind(kind: str, *, needed: bool = True, within: float = EVER) -> dict[str, str]:
+    """The names of that kind that belong to active units -> the unit.
 
-    Without `needed` only what services have made.
+    Without `needed` only what services have made. Raises SystemdError, also where no answer came for `within`
+    seconds.
     """
     found: dict[str, str] = {}
-    with Bus.connect() as bus:
+    with Bus.connect(within) as bus:
         for service, unit in _services(bus):
             for words in _commands(bus, service):
                 names_ = _made_by(words, kind)
@@ -61,11 +63,11 @@ def _services(bus: Bus) -> Iterator[tuple[str, str]]:
     """(service, the active unit because of which it counts): itself, or one that waits to start it."""
     for unit in listing.list_units(bus, "*.service"):
         # that of a container with a record runs nothing of interest
-        if unit.active_state not in _GONE and not names.container_of(unit.name):
+        if unit.is_wanted and not names.container_of(unit.name):
             yield unit.name, unit.name
     for pattern in _TRIGGERS:
         for unit in listing.list_units(bus, pattern):
-            if unit.active_state not in _GONE:
+            if unit.is_wanted:
                 for service in _listed(bus, unit.name, "Triggers"):
                     yield service, unit.name
                     # of a proxy, the container's
@@ -116,15 +118,16 @@ def _made_by(words: list[str], kind: str) -> list[str]:
 
 
 def _needed_by(words: list[str], kind: str) -> list[str]:
-    """What the container or the pod of a declaration is made with."""
-    verb, *rest = words or [""]
-    if verb not in _DECLARED:
+    """What the container or the pod of a declaration, or of a command, is made with."""
+    verb, rest = hot.find_verb(words)
+    if words and words[0] in _DECLARED:
+        # after --notify= and the name of the service
+        at = next((at for at, word in enumerate(words) if word.endswith(".service")), len(words))
+        verb, rest = VERBS[_DECLARED[words[0]]], words[at + 1 :]
+    if verb is None or verb.name not in _DECLARED.values():
         return []
-    # after --notify= and the name of the service
-    at = next((at for at, word in enumerate(rest) if word.endswith(".service")), len(rest))
     try:
-        values: Values = hot.parse(VERBS[_DECLARED[verb]], rest[at + 1 :])
-        return list(_of_values(values, kind))
+        return list(_of_values(hot.parse(verb, rest), kind))
     except (hot.Fallback, SysboxError):
         return []  # ignoring: a container that cannot start needs nothing
 
@@ -134,14 +137,12 @@ def _of_values(values: Values, kind: str) -> Iterator[str]:
         for text in values.network:
             if not text.startswith(("container:", "ns:")):
                 yield parse_endpoint(text, "--network").network
-    elif values.verb.name != "run":
-        return
-    elif kind == IMAGE:
-        yield values.image.removeprefix("docker://")
-    else:
+    elif kind == VOLUME:
         mounts = [storage.parse_mount_v(text, "--volume") for text in values.volume]
         mounts += [storage.parse_mount(text, "--mount") for text in values.mount]
         yield from (one.source for one in mounts if one.kind == VOLUME and one.source)
+    elif values.verb.name == "run":  # a pod has no image
+        yield values.image.removeprefix("docker://")
 
 
 def tell_left(left: list[tuple[str, str]]) -> None:
@@ -163,11 +164,19 @@ def _count(number: int, kind: str) -> str:
 
 
 def makers(kind: str) -> dict[str, str]:
-    """What active services have made, for a hint: empty where systemd cannot be asked."""
+    """What active services have made, for a hint; empty where systemd does not say so at once."""
     try:
-        return of_kind(kind, needed=False)
+        return of_kind(kind, needed=False, within=_PATIENCE)
     except SystemdError:
         return {}
+
+
+def tell_gone(kind: str, gone: list[str]) -> None:
+    """Say of each that was removed by name, and that a service has made, how it comes back."""
+    made = makers(kind) if gone else {}
+    for name in gone:
+        if name in made:
+            tell_removed(kind, name, made[name])
 
 
 def tell_removed(kind: str, name: str, unit: str) -> None:

@@ -9,7 +9,7 @@ from sysbox import scope
 from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError, SysboxError, UsageError
 from sysbox.base.frozen import Frozen
 from sysbox.base.suggest import suggest
-from sysbox.container import events
+from sysbox.container import events, pods
 from sysbox.container.store import all_records, ids, load
 from sysbox.content import layer
 from sysbox.fs import volumes
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sysbox.container.store import Record
     from sysbox.image.catalog import Entry
     from sysbox.image.model import Image
+    from sysbox.spec import ContainerSpec
 
     Made = Mapping[str, str]  # what active services have made: name -> service
 
@@ -150,11 +151,11 @@ def services_of_images(store: Store, made: Made) -> dict[str, str]:
 
 
 def users_of_volumes(*, damaged: bool = False) -> dict[str, list[str]]:
-    """Volume -> names of the containers that have it, also of those that are being made or removed.
+    """Volume -> names of the containers that have it, also while they are made or removed, and of the pods.
 
     An unreadable record may have any volume: raises FormatError, unless `damaged`.
     """
-    users: dict[str, list[str]] = {}
+    users = pods_of_volumes(damaged=damaged)
     for container_id in ids():
         try:
             record = load(container_id)
@@ -169,28 +170,45 @@ def users_of_volumes(*, damaged: bool = False) -> dict[str, list[str]]:
     return users
 
 
+def pods_of_volumes(*, damaged: bool = False) -> dict[str, list[str]]:
+    """Volume -> names of the pods whose next container gets it. Raises FormatError, unless `damaged`."""
+    unreadable: list[FormatError] = []
+    users: dict[str, list[str]] = {}
+    for pod in pods.all_pods(unreadable.append):
+        for name in _named(pod.spec):
+            users.setdefault(name, []).append(pod.name)
+    if unreadable and not damaged:
+        raise unreadable[0]
+    return users
+
+
 def volumes_of(record: Record) -> set[str]:
     """The volumes that a container has."""
-    named = {one.source for one in record.spec.mounts if one.kind == "volume" and one.source}
-    return named | set(record.anonymous_volumes.values())
+    return _named(record.spec) | set(record.anonymous_volumes.values())
+
+
+def _named(spec: ContainerSpec) -> set[str]:
+    return {one.source for one in spec.mounts if one.kind == "volume" and one.source}
 
 
 def unused_volumes(which: Wanted, *, everything: bool, made: Callable[[], Made] = dict) -> Removed:
-    """Remove volumes that no container has: the anonymous ones, or all. Raises FormatError.
+    """Remove volumes that no container and no pod has: the anonymous ones, or all. Raises FormatError.
 
     `made` tells which services have made volumes.
     """
     gone: list[str] = []
     left: list[str] = []
     size = 0
+    seen = _made_at()
+    # after the names: see `images`; before the lock, which others wait for, since systemd may not answer
+    services = made()
     with volumes.Lock():
         users = users_of_volumes()
-        named = volumes.names()
-        services = made()  # after the names: see `images`
-        for name in named:
+        for name, created in _made_at().items():
             if name in users or not (everything or volumes.is_anonymous(name)):
                 continue
-            if not which.matches(volumes.created(name), volumes.labels(name)):
+            # one that was made since may be of a service that has begun since
+            if seen.get(name) != created or not which.matches(created, volumes.labels(name)):
                 continue
             if name in services:
                 left.append(services[name])
@@ -200,6 +218,17 @@ def unused_volumes(which: Wanted, *, everything: bool, made: Callable[[], Made] 
             gone.append(name)
     events.pruned("volume", size)
     return Removed(names=tuple(gone), size=size, left=tuple(left))
+
+
+def _made_at() -> dict[str, float]:
+    """The time of creation of each volume, without those that are removed meanwhile."""
+    found = {}
+    for name in volumes.names():
+        try:
+            found[name] = volumes.created(name)
+        except NotFound:
+            continue
+    return found
 
 
 def drop_volume(name: str) -> None:

@@ -38,6 +38,7 @@ TIMEOUT = 25.0  # seconds, as in libdbus and sd-bus
 _DBUS = "org.freedesktop.DBus"
 _KEPT_SIGNALS = 4096  # of watched members; the oldest are dropped first
 _LINE_MAX = 1 << 14
+EVER = float("inf")  # seconds
 _CLOSED = "io.github.sysbox.Disconnected"
 # the last two come from a broker that has lost PID 1, which may have got the call or not
 _LOST = (_CLOSED, f"{_DBUS}.Error.NoReply", f"{_DBUS}.Error.Disconnected")
@@ -48,8 +49,11 @@ _TIMEVAL = Struct("ll").pack
 class Bus:
     """One connection. Calls may be pipelined: `send` several, then take each `reply`."""
 
-    def __init__(self, sock: _socket.socket, *, private: bool, manager: bool = True) -> None:
+    def __init__(
+        self, sock: _socket.socket, *, private: bool, manager: bool = True, within: float = EVER
+    ) -> None:
         self.private = private
+        self._until = time.monotonic() + within  # nothing is waited for after that
         self._manager = manager  # for calls to the manager, with its signals
         self._watched = {"JobRemoved"}  # names of signals
         self._use(sock)
@@ -79,7 +83,8 @@ class Bus:
         self._sock.close()
         path = PRIVATE_SOCKET if self.private else SYSTEM_SOCKET
         try:
-            self._use(_open(path))
+            left = max(self._until - time.monotonic(), 0.001)
+            self._use(_open(path, min(left, TIMEOUT)))
         except OSError as error:
             raise self._lost(error) from None
 
@@ -89,7 +94,7 @@ class Bus:
         `ask` must be harmless when repeated. PID 1 drops all connections when it re-executes itself, and a
         broker does when it is restarted. Raises SystemdError.
         """
-        deadline = time.monotonic() + timeout
+        deadline = min(time.monotonic() + timeout, self._until)
         while True:
             try:
                 return ask()
@@ -104,9 +109,10 @@ class Bus:
                     raise
 
     @classmethod
-    def connect(cls) -> Bus:
+    def connect(cls, within: float = EVER) -> Bus:
         """Connect to the system manager; nothing is sent before the first call.
 
+        What is asked must be answered `within` seconds, all calls together, else they raise SystemdError.
         Raises SystemdError if no systemd answers, naming the sockets that were tried.
         """
         wanted = posix.environ.get(b"SYSBOX_BUS", b"auto").decode("utf-8", "replace")
@@ -120,7 +126,8 @@ class Bus:
         tried = []
         for path, private in ways:
             try:
-                return cls(_open(path), private=private)
+                sock = _open(path, min(within, TIMEOUT))
+                return cls(sock, private=private, within=within)
             except OSError as error:
                 tried.append(f"{path}: {posix.strerror(error.errno or errno.EIO)}")
         none = SystemdError(f"no systemd to talk to ({'; '.join(tried)})", dbus_name=_CLOSED)
@@ -295,7 +302,7 @@ class Bus:
         """Wait for bytes, and keep the replies and signals that are complete. Raises SystemdError."""
         if self._authenticated and self._sort_complete():
             return  # an interrupt had left it
-        remaining = deadline - time.monotonic()
+        remaining = min(deadline, self._until) - time.monotonic()
         if remaining <= 0 or not self._readable(remaining):
             raise SystemdError(
                 "systemd did not answer in time", dbus_name="org.freedesktop.DBus.Error.Timeout"

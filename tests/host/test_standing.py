@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from containers import Containers, eventually, systemctl
-from lane import SYSBOX, Sysbox
+from lane import SETTLING, SYSBOX, Sysbox
 
 from sysbox.base.paths import CONTAINERS
+from sysbox.units.bus import PRIVATE_SOCKET, TIMEOUT
 
 LABEL = "test.standing"
 ONLY = ("--filter", f"label={LABEL}")
@@ -125,6 +127,130 @@ def test_a_container_that_its_service_is_about_to_start(
     finally:
         systemctl("stop", unit, check=False)
     assert made.id in sysbox("container", "prune", "-f", *ONLY, check=True).stdout
+
+
+def test_what_is_needed_of_a_service_whose_start_is_queued(
+    sysbox: Sysbox, image: str, tmp_path: Path
+) -> None:
+    """It is inactive until what it comes after has started: so is every service at boot."""
+    unit, name, file = "standing-run.service", "standing-data", tmp_path / "standing-run.container"
+    slow = Path("/run/systemd/system/standing-slow.service")
+    slow.write_text("[Service]\nType=oneshot\nExecStart=sleep 1000\n")
+    file.write_text(
+        f"[Unit]\nWants={slow.name}\nAfter={slow.name}\n"
+        f"[Container]\nImage={image}\nVolume={name}:/data\nExec=sleep 1000\n"
+    )
+    sysbox("volume", "create", "--label", f"{LABEL}=1", name, check=True)
+    try:
+        sysbox("unit", "install", file, check=True)
+        systemctl("restart", "--no-block", unit)
+        assert systemctl("is-active", unit, check=False) == "inactive"
+        done = sysbox("volume", "prune", "-fa", *ONLY, check=True)
+        assert (done.stdout.count(name), done.stderr.count(unit)) == (0, 1)
+        systemctl("stop", unit)
+        assert name in sysbox("volume", "prune", "-fa", *ONLY, check=True).stdout
+    finally:
+        systemctl("stop", slow.name, unit, check=False)
+        slow.unlink()
+        sysbox("unit", "uninstall", "--force", *installed(sysbox))
+        sysbox("volume", "rm", "-f", name)
+
+
+def test_a_volume_of_a_pod(sysbox: Sysbox) -> None:
+    """The next container of the pod gets it."""
+    pod, name = "standing-pod", "standing-data"
+    prune = ("volume", "prune", "-fa", *ONLY)
+    sysbox("volume", "create", "--label", f"{LABEL}=1", name, check=True)
+    sysbox("pod", "create", "--name", pod, "-v", f"{name}:/data", check=True)
+    try:
+        assert name not in sysbox(*prune, check=True).stdout
+        assert name not in sysbox("volume", "ls", "-qf", "dangling=true", check=True).stdout
+        done = sysbox("volume", "rm", name)
+        assert (done.returncode, done.stderr) == (
+            1, f"sysbox: volume {name} is in use by pod {pod}\nsysbox: remove the pod first\n"
+        )  # fmt: skip
+        sysbox("pod", "rm", pod, check=True)
+        assert name in sysbox(*prune, check=True).stdout
+    finally:
+        sysbox("pod", "rm", "-f", pod)
+        sysbox("volume", "rm", "-f", name)
+
+
+BY_HAND = {
+    "run": "run --rm --network {name} -v {name}:/data {image} false",
+    "pod": "pod create --network {name} -v {name}:/data --share bad",
+}
+
+
+@pytest.mark.parametrize("by", BY_HAND)
+def test_what_a_service_written_by_hand_is_about_to_run(
+    sysbox: Sysbox, image: str, by: str
+) -> None:
+    name, unit = "standing-data", Path("/run/systemd/system/standing-own.service")
+    command, kinds = BY_HAND[by].format(name=name, image=image), ("network", "volume")
+    unit.write_text(f"[Service]\nExecStart={SYSBOX} {command}\nRestart=always\nRestartSec=1000\n")
+    for kind in kinds:
+        sysbox(kind, "create", "--label", f"{LABEL}=1", name, check=True)
+    try:
+        systemctl("daemon-reload")
+        systemctl("start", unit.name)
+        state = ("show", "-P", "SubState", unit.name)
+        eventually(lambda: systemctl(*state) == "auto-restart", "it is to start again")
+        for kind in kinds:
+            flags = "-fa" if kind == "volume" else "-f"
+            done = sysbox(kind, "prune", flags, *ONLY, check=True)
+            assert f"left 1 {kind} of active units ({unit.name})" in done.stderr
+            assert name not in done.stdout
+    finally:
+        systemctl("stop", unit.name, check=False)
+        unit.unlink()
+        systemctl("daemon-reload")
+        for kind in kinds:
+            sysbox(kind, "rm", "-f", name)
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[tuple[socket.socket, tuple[str, ...]]]:
+    """A socket that nobody answers at, and the words before a command for which it is systemd's."""
+    path = tmp_path / "silent"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        script = f'mount --bind {path} {PRIVATE_SOCKET} && exec "$@"'
+        yield listener, ("unshare", "-m", "sh", "-c", script, "sh", "env", "SYSBOX_BUS=private")
+
+
+SOON = TIMEOUT / 2  # seconds: before a call of systemd runs out
+
+
+def test_a_removal_does_not_wait_for_the_hint(
+    silent: tuple[socket.socket, tuple[str, ...]], sysbox: Sysbox
+) -> None:
+    name = "standing-data"
+    for kind in ("network", "volume"):
+        sysbox(kind, "create", name, check=True)
+    for kind in ("network", "volume"):
+        words = (*silent[1], SYSBOX, kind, "rm", name)
+        done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=SOON)
+        assert (done.stdout, done.stderr) == (f"{name}\n", "")
+
+
+def test_others_have_volumes_while_a_prune_asks(
+    silent: tuple[socket.socket, tuple[str, ...]], sysbox: Sysbox
+) -> None:
+    name = "standing-data"
+    listener, words = silent
+    command = (*words, SYSBOX, "volume", "prune", "-fa", *ONLY)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as prune:
+        try:
+            listener.settimeout(SETTLING)
+            with listener.accept()[0]:
+                sysbox("volume", "create", name, check=True, timeout=SOON)
+                assert prune.poll() is None, "it asks"
+                prune.kill()
+        finally:
+            prune.kill()
+            sysbox("volume", "rm", "-f", name)
 
 
 TIMER = Path("/run/systemd/system/standing-run.timer")

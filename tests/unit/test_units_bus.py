@@ -268,3 +268,14 @@ def test_no_systemd_says_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(SystemdError) as caught:
         Bus.connect()
     assert "no systemd to talk to" in caught.value.message or "SYSBOX_BUS" in caught.value.message
+
+
+def test_all_that_is_asked_within_a_time() -> None:
+    """A hint is not worth a call's usual time: its answer comes too late here."""
+    ours, theirs = socket.socketpair()
+    with theirs, Bus(_socket.socket(fileno=ours.detach()), private=True, within=0.1) as bus:
+        late = threading.Timer(1, theirs.sendall, (OK + answer(1),))
+        late.start()
+        with pytest.raises(SystemdError, match="did not answer in time"):
+            ask(bus, timeout=60)
+        late.cancel()

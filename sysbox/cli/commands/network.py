@@ -149,7 +149,7 @@ def _exists(values: Values) -> int:
 
 
 def _remove(values: Values) -> int:
-    made = standing.makers(standing.NETWORK)
+    gone: list[str] = []
 
     def remove(word: str) -> None:
         if values.force and lifecycle.remove_damaged(word):
@@ -161,11 +161,12 @@ def _remove(values: Values) -> int:
             if not values.force:
                 raise
             return
+        gone.append(name)
         line(name)
-        if name in made:
-            standing.tell_removed(standing.NETWORK, name, made[name])
 
-    return each(values.network, remove)
+    status = each(values.network, remove)
+    standing.tell_gone(standing.NETWORK, gone)
+    return status
 
 
 def _update(values: Values) -> int:

@@ -6,6 +6,8 @@ from sysbox.base import program
 from sysbox.base.errors import NotFound, SysboxError
 from sysbox.cli import standing
 from sysbox.cli.output import line, report
+from sysbox.image.catalog import meanings
+from sysbox.image.reference import parse
 from sysbox.image.store import Store
 from sysbox.lifecycle import prune
 
@@ -19,8 +21,7 @@ _FAILED_ONE = 1  # docker's status when one of several failed
 def main(values: Values) -> int:
     """0, 1 if one of them could not be removed; with -f a missing one is reported, but no failure."""
     store = Store()
-    made = standing.makers(standing.IMAGE)
-    known = {one: unit for one, unit in made.items() if _is_there(store, one)}
+    before = _names(store)
     status = 0
     for name in values.image:
         try:
@@ -32,15 +33,25 @@ def main(values: Values) -> int:
             report(error)
             if not (values.force and isinstance(error, NotFound)):
                 status = _FAILED_ONE
-    for one, unit in known.items():
-        if not _is_there(store, one):
+    gone = before - _names(store)
+    # only now: a systemd that does not answer delays no removal
+    for one, unit in (standing.makers(standing.IMAGE) if gone else {}).items():
+        if gone & _meant(one):
             standing.tell_removed(standing.IMAGE, one, unit)
     return status
 
 
-def _is_there(store: Store, name: str) -> bool:
+def _names(store: Store) -> set[str]:
+    """The full names of all images."""
     try:
-        store.find(name)
+        return {entry.name for entry in store.entries() if entry.name}
     except SysboxError:
-        return False
-    return True
+        return set()  # ignoring: what is removed has said so, and this is for a hint
+
+
+def _meant(name: str) -> set[str]:
+    """The full names that a unit's name for an image may mean."""
+    try:
+        return {one.full() for one in (parse(name), *meanings(name))}
+    except SysboxError:
+        return set()  # ignoring: no image has that name

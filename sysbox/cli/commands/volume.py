@@ -135,27 +135,33 @@ def _exists(values: Values) -> int:
 
 
 def _remove(values: Values) -> int:
-    made = standing.makers(standing.VOLUME)
+    gone: list[str] = []
 
     def remove(name: str) -> None:
-        there = True
         with volumes.Lock():
             try:
                 volumes.check(name)
             except NotFound:
                 if not values.force:
                     raise
-                there = False
             else:
-                users = prune.users_of_volumes().get(name)
-                if users:
-                    raise in_use(f"volume {name}", users)
+                _check_unused(name)
                 prune.drop_volume(name)
+                gone.append(name)
         line(name)
-        if there and name in made:
-            standing.tell_removed(standing.VOLUME, name, made[name])
 
-    return each(values.volume, remove)
+    status = each(values.volume, remove)
+    standing.tell_gone(standing.VOLUME, gone)
+    return status
+
+
+def _check_unused(name: str) -> None:
+    """Raises Conflict, FormatError."""
+    # the pod first: its containers go with it
+    if users := prune.pods_of_volumes().get(name):
+        raise in_use(f"volume {name}", users, kind="pod")
+    if users := prune.users_of_volumes().get(name):
+        raise in_use(f"volume {name}", users)
 
 
 _VERBS: dict[str, Callable[[Values], int]] = {
