@@ -17,7 +17,7 @@ from sysbox.cli.table.verbs import VERBS
 from sysbox.parse import storage
 from sysbox.parse.network import parse_endpoint
 from sysbox.units import listing, names
-from sysbox.units.bus import EVER, Bus
+from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,21 +41,16 @@ _SHOWN = 4  # units that a note names
 _PATIENCE = 1.0  # seconds that a hint may take
 
 
-def of_kind(kind: str, *, needed: bool = True, within: float = EVER) -> dict[str, str]:
-    """The names of that kind that belong to active units -> the unit.
-
-    Without `needed` only what services have made. Raises SystemdError, also where no answer came for `within`
-    seconds.
-    """
+def of_kind(kind: str) -> dict[str, str]:
+    """The names of that kind that belong to active units -> the unit. Raises SystemdError."""
     found: dict[str, str] = {}
-    with Bus.connect(within) as bus:
-        for service, unit in _services(bus):
-            for words in _commands(bus, service):
-                names_ = _made_by(words, kind)
-                if needed:
-                    names_ += _needed_by(words, kind)
-                for name in names_:
-                    found.setdefault(name, unit)
+    with Bus.connect() as bus:
+        counted = list(_services(bus))
+        commands = _commands(bus, [service for service, _ in counted])
+    for service, unit in counted:
+        for words in commands[service]:
+            for name in _made_by(words, kind) + _needed_by(words, kind):
+                found.setdefault(name, unit)
     return found
 
 
@@ -96,12 +91,16 @@ def images() -> dict[str, str]:
     return of_kind(IMAGE)
 
 
-def _commands(bus: Bus, unit: str) -> Iterator[list[str]]:
+def _commands(bus: Bus, services: list[str]) -> dict[str, list[list[str]]]:
     """The words of each ExecStart= that runs sysbox, without its name; systemd has expanded specifiers."""
-    asked = scope.properties(bus, unit, scope.INTERFACES[".service"], ("ExecStart",))
-    for path, words, *_ in asked.get("ExecStart", ()):
-        if path.rpartition("/")[2] == _PROGRAM:
-            yield [word.replace("$$", "$") for word in words[1:]]
+    return {
+        service: [
+            [word.replace("$$", "$") for word in words[1:]]
+            for path, words, *_ in commands
+            if path.rpartition("/")[2] == _PROGRAM
+        ]
+        for service, commands in listing.commands(bus, services).items()
+    }
 
 
 def _made_by(words: list[str], kind: str) -> list[str]:
@@ -166,9 +165,19 @@ def _count(number: int, kind: str) -> str:
 def makers(kind: str) -> dict[str, str]:
     """What active services have made, for a hint; empty where systemd does not say so at once."""
     try:
-        return of_kind(kind, needed=False, within=_PATIENCE)
+        with Bus.connect(_PATIENCE) as bus:
+            # itself: what a timer starts is not made again by a restart of the timer
+            units = listing.list_units(bus, "*.service")
+            services = [unit.name for unit in units if unit.active_state == "active"]
+            commands = _commands(bus, services)
     except SystemdError:
         return {}
+    return {
+        name: service
+        for service in services
+        for words in commands[service]
+        for name in _made_by(words, kind)
+    }
 
 
 def tell_gone(kind: str, gone: list[str]) -> None:

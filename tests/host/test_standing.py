@@ -93,6 +93,7 @@ def test_what_a_service_written_by_hand_has_made(sysbox: Sysbox) -> None:
     """systemd has expanded what its command says."""
     unit, name = "standing-own@a.service", "standing-a"
     file = Path("/run/systemd/system/standing-own@.service")
+    timer = file.with_suffix(".timer")
     file.write_text(
         "[Service]\nType=oneshot\nRemainAfterExit=yes\n"
         f"ExecStart={SYSBOX} volume create --label {LABEL}=1 standing-%i\n"
@@ -103,9 +104,16 @@ def test_what_a_service_written_by_hand_has_made(sysbox: Sysbox) -> None:
         assert f"left 1 volume of active units ({unit})" in done.stderr
         systemctl("stop", unit)
         assert name in sysbox("volume", "prune", "-fa", *ONLY, check=True).stdout
+        # a restart of a timer that starts it would not make it
+        timer.write_text("[Timer]\nOnActiveSec=1000\n")
+        systemctl("daemon-reload")
+        systemctl("start", "standing-own@a.timer")
+        sysbox("volume", "create", name, check=True)
+        assert sysbox("volume", "rm", name, check=True).stderr == ""
     finally:
-        systemctl("stop", unit, check=False)
+        systemctl("stop", "standing-own@a.timer", unit, check=False)
         sysbox("volume", "rm", "-f", name)
+        timer.unlink(missing_ok=True)
         file.unlink()
         systemctl("daemon-reload")
 
