@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Report = Callable[[Data], None]
     Work = Callable[[Data, int, Report], Data]
 
+_ENDING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 _MOST = 1 << 16  # bytes of one message
 _SHOWN = 8000  # characters of one error's text
 
@@ -140,12 +141,17 @@ class Crew:
     def _fork(self) -> _Worker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = posix.getpid()
-        pid = posix.fork()
+        # one that is made and not known yet when a signal ends this would go on beside what is undone
+        held = _signal.pthread_sigmask(_signal.SIG_BLOCK, _ENDING)
+        try:
+            pid = posix.fork()
+            if pid:
+                self._workers.append(_Worker(pid, ours))
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, held)
         if pid:
             theirs.close()
-            worker = _Worker(pid, ours)
-            self._workers.append(worker)
-            return worker
+            return self._workers[-1]
         try:
             _become_worker(parent)
             for channel in (ours, *(one.channel for one in self._workers)):

@@ -86,15 +86,18 @@ class Ingest:
         self.store = store
         self.limits = limits
         self._lock: Lock | None = None
-        self._count = 0
-        self._work = ""
+        self._count, self._work = 0, ""
         self._unsynced = False  # a blob was written since the last syncfs(2)
 
     def __enter__(self) -> Self:
         prepare(self.store)
         self._lock = self.store.hold()
         self._work = f"{self.store.root}/temporary/{posix.getpid()}-{posix.urandom(6).hex()}"
-        files.make_private(self._work)
+        try:
+            files.make_private(self._work)
+        except BaseException:
+            self.__exit__()  # a signal that ends a pull may come right after the directory was made
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -125,10 +128,7 @@ class Ingest:
         return self.pack(fill, what, limit)
 
     def pack(
-        self,
-        fill: Callable[[Callable[[bytes], object]], None],
-        what: str,
-        limit: int = 64 << 30,
+        self, fill: Callable[[Callable[[bytes], object]], None], what: str, limit: int = 64 << 30
     ) -> Blob:
         """Make a blob of the bytes that `fill` passes to its argument. Raises as `spool`, and as `fill`."""
         from hashlib import sha256

@@ -60,7 +60,7 @@ def configure(fd: int, attachment: Attachment, families: tuple[int, ...]) -> Non
     with Inside(fd):
         procfs = mount.open_procfs()
         try:
-            links.prepare_inside(procfs, ipv6=bool(one.address6))
+            links.prepare_inside(procfs, one.interface, ipv6=bool(one.address6))
         finally:
             posix.close(procfs)
         index = interfaces.index_of(one.interface)

@@ -127,16 +127,16 @@ def _remove(link: rt.Socket, plan: NetPlan) -> None:
     link.check(results, ignore=(_errno.ENODEV,))
 
 
-def prepare_inside(procfs: int, *, ipv6: bool = False) -> None:
-    """Keep router advertisements from configuring eth0 (CVE-2020-13401). Raises KernelError.
+def prepare_inside(procfs: int, link: str = "default", *, ipv6: bool = False) -> None:
+    """Keep router advertisements from configuring a link (CVE-2020-13401). Raises KernelError.
 
     With `ipv6` its link-local address is there at once too: only containers of sysbox are on the network.
-    Called in the container's own process, in its new network namespace, before eth0 exists; `procfs` is the
-    host's. Does nothing where the kernel has no IPv6.
+    Called in the container's network namespace: in a new one for the links that will be made there, else for
+    a link that is not up yet. `procfs` is the host's. Does nothing where the kernel has no IPv6.
     """
     for name in ("accept_ra", "autoconf", *(("accept_dad",) if ipv6 else ())):
         try:
-            sysctl.write(procfs, f"net/ipv6/conf/default/{name}", "0")
+            sysctl.write(procfs, f"net/ipv6/conf/{link}/{name}", "0")
         except KernelError as error:
             if error.errno != _errno.ENOENT:
                 raise

@@ -178,6 +178,24 @@ def test_connect_and_disconnect_a_running_container(
     assert links_inside(one) == ["eth0"]
 
 
+@pytest.mark.parametrize("joins", ["its first network", "a further one"])
+def test_no_router_configures_a_link_of_network_connect(
+    sysbox: Sysbox, network: Make, containers: Containers, joins: str
+) -> None:
+    """CVE-2020-13401; and its addresses are usable at once."""
+    network("net-one", "--ipv6")
+    first = joins == "its first network"
+    flags = ("--network", "none") if first else ()
+    one = containers(*flags, image="host", command=("sleep", "1000"))
+    sysbox("network", "connect", "net-one", one.id, check=True)
+    settings = Path("/proc/sys/net/ipv6/conf", "eth0" if first else "eth1")
+    shown = [
+        one.exec("cat", str(settings / name)) for name in ("accept_ra", "autoconf", "accept_dad")
+    ]
+    assert shown == ["0"] * 3
+    assert "tentative" not in one.exec("ip", "-6", "address")
+
+
 def _target_of(port: int) -> str:
     """The address that a published port leads to."""
     from sysbox.netns import ports
