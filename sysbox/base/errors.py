@@ -48,6 +48,10 @@ class Conflict(SysboxError):
     """A name is taken, an id is ambiguous, or a container's state does not allow the verb."""
 
 
+class Outrun(Conflict):
+    """Another command was faster: it has taken the container's name, or has removed the new container."""
+
+
 class FormatError(SysboxError):
     """External input (a record, a manifest, a layer) is malformed."""
 

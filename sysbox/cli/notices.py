@@ -40,6 +40,9 @@ class Notices(run.Notices):
         start = "\n" if record.spec.tty else ""
         note(f"detached; `sysbox attach {record.name}` attaches again", start)
 
+    def replaced_by_none(self, name: str) -> None:
+        note(one_line(f"--replace: the container {name} is removed, and there is no new one"))
+
     def without_user_namespace(self, reason: str) -> None:
         note(f"no user namespace of its own, as with --userns host: {reason}")
 

@@ -14,7 +14,7 @@ import posix
 import time
 
 from sysbox.base import codec
-from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound, Unsupported
+from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound, Outrun, Unsupported
 from sysbox.base.files import (
     LIMIT,
     is_directory,
@@ -87,7 +87,7 @@ def claim(record: Record, fill: Callable[[Record], None]) -> tuple[Record, Lock]
         raise
 
 
-def taken(name: str) -> Conflict:
+def taken(name: str) -> Outrun:
     """The error for a name that a container has; of a declared one it names the service."""
     owner = owner_of(name) or ""
     try:
@@ -95,11 +95,11 @@ def taken(name: str) -> Conflict:
     except (FormatError, NotFound):
         unit = ""  # ignoring: the container goes, or is damaged
     if unit:
-        return Conflict(
+        return Outrun(
             f"the name '{name}' is in use by the container of {unit}",
             hint=f"`systemctl stop {unit}` frees it; ContainerName= of [Container] gives it another",
         )
-    return Conflict(
+    return Outrun(
         f"the name '{name}' is in use by container {owner[:12]}",
         hint=f"remove it (`sysbox rm {name}`, or `run --replace`), rename it, or choose another name",
     )

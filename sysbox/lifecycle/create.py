@@ -123,24 +123,24 @@ def describe(spec: ContainerSpec) -> str:
     return f"{plan.describe()}\n{user_namespace.describe(record)}\n{_log(spec.logging)}"
 
 
-def check(spec: ContainerSpec) -> Record | None:
-    """The record that `create` would make, but for its name; nothing is made. Raises what `create` raises.
+def check(spec: ContainerSpec) -> Record:
+    """The record that `create` would make, but for its name and a new pod; nothing is made.
 
-    None where a pod is made for the container, of which nothing is known before.
+    Raises what `create` raises.
     """
     if spec.cidfile and exists(spec.cidfile):
         raise _has_cidfile(spec.cidfile)
-    return None if spec.pod.startswith("new:") else _planned(spec)[0]
+    return _planned(spec, new_pod=True)[0]
 
 
-def _planned(spec: ContainerSpec) -> tuple[Record, Plan]:
-    """The record and the plan of a container that is not made."""
+def _planned(spec: ContainerSpec, *, new_pod: bool = False) -> tuple[Record, Plan]:
+    """The record and the plan of a container that is not made; with `new_pod` its pod may not be there."""
     from sysbox.lifecycle import user_namespace
 
     if spec.pod:
         from sysbox.lifecycle import pod_members
 
-        spec = pod_members.planned(spec)
+        spec = pod_members.planned(spec, new=new_pod)
     image, spec = prepare(spec)
     record = user_namespace.resolve(_draft(spec, image), lease=False)
     if probe().selinux or spec.security.label:

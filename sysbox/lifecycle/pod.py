@@ -67,6 +67,21 @@ def create(wish: Wish) -> Pod:
     return pod
 
 
+def check(wish: Wish) -> Pod:
+    """The pod that `create` would make, but for its ids; nothing is made.
+
+    Raises Conflict where the name is taken, SpecError, NotFound, Unsupported.
+    """
+    pod = _named(wish)
+    if pod.name in pods.known():
+        raise Conflict(
+            f"the name '{pod.name}' is in use by another pod",
+            hint=f"choose another name, or run it in that pod: --pod {pod.name}",
+        )
+    _check(pod)
+    return pod
+
+
 def _named(wish: Wish) -> Pod:
     """The pod with its name and slice; a name that was not given is one that no pod has."""
     taken = pods.known()

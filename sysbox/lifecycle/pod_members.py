@@ -64,9 +64,18 @@ class Joining:
             lifecycle.remove(self.name, force=True, ignore=True)
 
 
-def planned(spec: ContainerSpec) -> ContainerSpec:
-    """What a container would get of its pod, for `--dry-run`. Raises NotFound, SpecError."""
+def planned(spec: ContainerSpec, *, new: bool = False) -> ContainerSpec:
+    """What a container would get of its pod; nothing is made.
+
+    With `new`, of a pod that is made for it, that is only checked: the container is planned without a pod,
+    with what the pod would get. Raises NotFound, SpecError, and what `pod.check` raises.
+    """
     if spec.pod.startswith(NEW):
+        if new:
+            Store().resolve(spec.image)
+            pod = lifecycle.check(_wish(spec))
+            joined(_without(spec, pod.name), pod)
+            return spec.replace(pod="")
         raise SpecError(
             f"--pod {spec.pod}: --dry-run makes no pod", hint="`sysbox pod create` makes it first"
         )
@@ -139,13 +148,18 @@ _ALONE = {
 
 def _new_pod(spec: ContainerSpec) -> tuple[str, ContainerSpec]:
     """(the name of the pod that `new:NAME` asks for, which is made, the specification without its part)."""
-    name = spec.pod.removeprefix(NEW)
+    made = lifecycle.create(_wish(spec))
+    return made.name, _without(spec, made.name)
+
+
+def _wish(spec: ContainerSpec) -> lifecycle.Wish:
+    """The pod that `new:NAME` asks for. Raises SpecError for what no pod can have."""
     asked = spec.namespaces
     if spec.links or spec.bandwidth != Bandwidth():
         flag = "--link" if spec.links else "--network-bandwidth"
         raise SpecError(f"{flag} does not go with --pod {spec.pod}", hint=f"leave out {flag}")
     of_pod = _PLAIN.replace(
-        name=name,
+        name=spec.pod.removeprefix(NEW),
         networks=spec.networks,
         ports=spec.ports,
         dns=spec.dns,
@@ -158,13 +172,16 @@ def _new_pod(spec: ContainerSpec) -> tuple[str, ContainerSpec]:
         userns=spec.userns,
         namespaces=Namespaces(network=asked.network, user=asked.user),
     )
-    made = lifecycle.create(lifecycle.Wish(spec=of_pod))
+    return lifecycle.Wish(spec=of_pod)
+
+
+def _without(spec: ContainerSpec, pod: str) -> ContainerSpec:
+    """The specification of a container of `pod`, without what its new pod has got of it."""
     rest = {
         field: getattr(_PLAIN, field)
         for field in (
             "networks", "ports", "dns", "add_hosts", "hostname", "domainname", "shm_size", "slice", "userns",
         )
     }  # fmt: skip
-    return made.name, spec.replace(
-        pod=made.name, namespaces=asked.replace(network="bridge", user=""), **rest
-    )
+    namespaces = spec.namespaces.replace(network="bridge", user="")
+    return spec.replace(pod=pod, namespaces=namespaces, **rest)

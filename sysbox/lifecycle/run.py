@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal
 import posix
 
-from sysbox.base.errors import Conflict, SpecError, SysboxError
+from sysbox.base.errors import Conflict, Outrun, SpecError, SysboxError
 from sysbox.base.files import unlink
 from sysbox.base.visible import for_terminal
 from sysbox.container.status import read_status
@@ -29,6 +29,9 @@ class Notices:
     def detached(self, record: Record) -> None:
         """The keys to detach were pressed."""
 
+    def replaced_by_none(self, name: str) -> None:
+        """The container `name` was removed for a new one, which then could not be made or started."""
+
     def without_user_namespace(self, reason: str) -> None:
         """The container is in the host's user namespace for a reason that is no flag and no setting."""
 
@@ -47,16 +50,31 @@ def run(
 
     With `replace` the container that has its name is removed first.
     """
-    # here and below, not above: each path imports only what it needs
-    from sysbox.lifecycle import create as creating
-
     if dry_run:
         return _describe(spec, replace=replace)
     if b"LISTEN_FDS" in posix.environ and (spec.detach or needs_service(spec)):
         _check_no_sockets()
-    if replace:
-        _make_way(spec)
     _end_start_by_signals()
+    if replace:
+        # here and below, not above: each path imports only what it needs
+        from sysbox.lifecycle import replace as replacing
+
+        with replacing.Replacement(spec, notices, starts=True):
+            record, attended = _started(spec, notices)
+    else:
+        record, attended = _started(spec, notices)
+    if attended:
+        return attended.wait()
+    if not spec.detach:
+        return _attached(record, notices)
+    print(record.id, flush=True)
+    return 0
+
+
+def _started(spec: ContainerSpec, notices: Notices) -> tuple[Record, Attended | None]:
+    """(the new container, its run if this process supervises it). Nothing is left where it does not start."""
+    from sysbox.lifecycle import create as creating
+
     record, plan = creating.create(spec, _hold_signals, notices)
     attended = None
     by_service = needs_service(record.spec)
@@ -71,32 +89,28 @@ def run(
             _detach_expected(record, new=True)
         else:
             attended = _attend(record, notices, plan)
-    except BaseException:
+    except BaseException as error:
         _abandon(record)
+        # of this process, or what its service has reported
+        if isinstance(error, SysboxError) and record.id[:12] in f"{error}".split(": "):
+            raise Outrun(
+                f"another command has removed the container {record.name} while it started"
+            ) from None
         raise
-    if attended:
-        return attended.wait()
-    if by_service and not spec.detach:
-        return _attached(record, notices)
-    print(record.id, flush=True)
-    return 0
-
-
-def _make_way(spec: ContainerSpec) -> None:
-    from sysbox.lifecycle import replace  # few calls need it
-
-    replace.make_way(spec)
+    return record, attended
 
 
 def _describe(spec: ContainerSpec, *, replace: bool) -> int:
     from sysbox.lifecycle import create as creating
 
-    print(for_terminal(creating.describe(spec), 1))
+    owner = ""
     if replace:
         from sysbox.lifecycle import replace as replacing
 
-        if owner := replacing.replaced(spec):
-            print(f"remove container {owner[:12]}")
+        owner = replacing.checked(spec, starts=True)
+    print(for_terminal(creating.describe(spec), 1))
+    if owner:
+        print(f"remove container {owner[:12]}")
     return 0
 
 
@@ -214,9 +228,12 @@ def create(spec: ContainerSpec, notices: Notices = SILENT, *, replace: bool = Fa
     """`sysbox create`: the new container's id. Raises SysboxError; nothing is left then."""
     from sysbox.lifecycle import create as creating
 
-    if replace:
-        _make_way(spec)
-    return creating.create(spec, lambda: None, notices)[0].id
+    if not replace:
+        return creating.create(spec, lambda: None, notices)[0].id
+    from sysbox.lifecycle import replace as replacing
+
+    with replacing.Replacement(spec, notices, starts=False):
+        return creating.create(spec, lambda: None, notices)[0].id
 
 
 def _abandon(record: Record) -> None:

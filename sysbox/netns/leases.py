@@ -100,6 +100,13 @@ def _pick(
 ) -> str:
     if not wanted:
         return choose(subnet, gateway, last, {*leases.values(), *foreign}, ip_range)
+    _check_free(wanted, leases)
+    if wanted in foreign:
+        raise Conflict(f"address {wanted}: is that of a container of another embedded host")
+    return subnets.text_of(subnets.number_of(wanted), subnets.family_of(wanted))
+
+
+def _check_free(wanted: str, leases: dict[str, str]) -> None:
     number = subnets.number_of(wanted)
     for owner, address in leases.items():
         if subnets.number_of(address) == number:
@@ -107,9 +114,13 @@ def _pick(
                 f"address {wanted}: is that of container {owner[:12]}",
                 hint="choose another address, or stop that container",
             )
-    if wanted in foreign:
-        raise Conflict(f"address {wanted}: is that of a container of another embedded host")
-    return subnets.text_of(number, subnets.family_of(wanted))
+
+
+def check_others(network_id: str, family: int, wanted: str, without: str) -> None:
+    """Raise Conflict where a container other than the one of id `without` has the address; FormatError."""
+    held = all(network_id, family)
+    held.pop(without, None)
+    _check_free(wanted, held)
 
 
 def _foreign_addresses() -> set[str]:

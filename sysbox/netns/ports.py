@@ -142,13 +142,25 @@ def resolve(
     return tuple(resolved)
 
 
-def _check(port: Port, held: _Held, *, both: bool) -> None:
+def check_others(wanted: tuple[Port, ...], without: str) -> None:
+    """Raise Conflict where a container other than the one of id `without` has one of them, FormatError."""
+    held = _Held([line for line in lines() if owner(line) != without])
+    for port in wanted:
+        if port.is_chosen:
+            _check_held(port, held)
+
+
+def _check_held(port: Port, held: _Held) -> None:
     entry = held.by(port)
     if entry is not None:
         raise Conflict(
             f"port {port_text(port)}: already used by container {entry.id[:12] or 'itself'}",
             hint="publish another port, or stop that container",
         )
+
+
+def _check(port: Port, held: _Held, *, both: bool) -> None:
+    _check_held(port, held)
     try:
         _bind(port, both=both)
     except OSError as error:
