@@ -232,15 +232,20 @@ SOON = TIMEOUT / 2  # seconds: before a call of systemd runs out
 
 
 def test_a_removal_does_not_wait_for_the_hint(
-    silent: tuple[socket.socket, tuple[str, ...]], sysbox: Sysbox
+    silent: tuple[socket.socket, tuple[str, ...]], sysbox: Sysbox, image: str
 ) -> None:
     name = "standing-data"
     for kind in ("network", "volume"):
         sysbox(kind, "create", name, check=True)
-    for kind in ("network", "volume"):
-        words = (*silent[1], SYSBOX, kind, "rm", name)
-        done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=SOON)
-        assert (done.stdout, done.stderr) == (f"{name}\n", "")
+    sysbox("tag", image, IMAGE, check=True)
+    for words, said in (
+        (("network", "rm", name), name),
+        (("volume", "rm", name), name),
+        (("rmi", IMAGE), f"Untagged: {IMAGE}"),
+    ):
+        command = (*silent[1], SYSBOX, *words)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=SOON)
+        assert (done.stdout, done.stderr) == (f"{said}\n", "")
 
 
 def test_others_have_volumes_while_a_prune_asks(
