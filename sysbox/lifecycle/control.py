@@ -37,13 +37,15 @@ def settle_if_dead(record: Record) -> None:
 def frees(name: str) -> bool:
     """Record the end of the container of that name, if its supervisor was killed before it could.
 
-    Whether the name is free by that: a --rm container is removed at its end.
+    Whether the name is free now: a --rm container is removed at its end, perhaps by another command.
     """
-    owner = owner_of(name) or ""
+    owner = owner_of(name)
+    if owner is None:
+        return True
     try:
         settle_if_dead(store.load(owner))
     except SysboxError:
-        return False  # ignoring: that the name is taken is what is said
+        pass  # ignoring: if the name is taken still, that is what is said
     return owner_of(name) != owner
 
 
