@@ -88,7 +88,7 @@ def checked(spec: ContainerSpec, *, starts: bool) -> str:
     try:
         declared = store.load(owner).spec.unit  # a damaged record does not tell: it stays
     except NotFound:
-        declared = ""  # ignoring: it is just being removed
+        declared = ""  # ignoring: it is just being removed, or a power cut has left an empty one
     if declared:
         # its service would start it again, and then find its name taken
         raise store.taken(spec.name)
@@ -121,11 +121,12 @@ def _check_start(record: Record, spec: ContainerSpec, owner: str) -> None:
 def _remove(owner: str) -> None:
     try:
         control.remove(store.load(owner), force=True, volumes=False)
-    except NotFound:
-        pass  # it is just being removed
-    except FormatError:
+    except (FormatError, NotFound):
+        if not exists(f"{CONTAINERS}/{owner}"):
+            return  # another command was faster
         from sysbox.lifecycle.remove import remove_damaged  # rarely needed
 
+        # its run cannot be read, it is being removed, or a power cut has left nothing of a --rm record
         remove_damaged(owner, with_volumes=False)
 
 

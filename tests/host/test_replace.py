@@ -57,6 +57,14 @@ def test_a_damaged_one_stays(containers: Containers, sysbox: Sysbox, image: str)
     sysbox("rm", "-f", NAME, check=True)
 
 
+def test_what_a_power_cut_has_left(containers: Containers) -> None:
+    """The record of a --rm container is not synced: a service of one's own, with --replace, starts again."""
+    old = containers("--rm", *NAMED, verb=("create",))
+    Path(f"{CONTAINERS}/{old.id}/record.json").write_text("")
+    assert containers("--replace", *NAMED).inspect("State.Running") is True
+    assert not Path(f"{CONTAINERS}/{old.id}").exists()
+
+
 REFUSED = {
     "network": (("--network", "no-such"), "no such network"),
     "joined": (("--network", f"container:{NAME}"), "needs the container swap itself"),
@@ -181,11 +189,11 @@ def test_a_signal_meanwhile(containers: Containers, sysbox: Sysbox, image: str) 
         run.terminate()
         assert (run.communicate()[1], run.returncode) == ("", 130)
     assert old.inspect("State.Status") == "created"
-    with NetworkLock():
+    with NetworkLock():  # which keeps the start from its end; what undoes it needs the lock too
         run = subprocess.Popen(words, stderr=PIPE, text=True)
         eventually(lambda: sysbox("inspect", old.id).returncode, "the other one is removed")
         run.terminate()
-        said = run.communicate()[1]
+    said = run.communicate()[1]
     assert (said.strip(), run.returncode) == (GONE, 130)
     assert sysbox("inspect", NAME).returncode == 1
 
