@@ -116,8 +116,12 @@ class Recorded:
 
 
 def test_it_notes_each_call_and_lets_it_go_on(recorder: Recorder) -> None:
-    one = Recorded(recorder, GETPPID, UMASK, GETPPID, UNMADE)
-    assert recorder.is_marked()
+    gate, opens = os.pipe()
+    one = Recorded(recorder, GETPPID, UMASK, GETPPID, UNMADE, gate=gate)
+    assert until(recorder.is_marked, 10, 0.01)  # as long as it has a listener, which waits
+    os.write(opens, b"!")
+    for fd in (gate, opens):
+        os.close(fd)
     assert one.wait() == [0, 0, 0, errno.ENOSYS]
     assert recorder.process.wait(10) == 0  # with its last listener
     assert not recorder.is_marked()
