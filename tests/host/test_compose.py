@@ -56,7 +56,7 @@ def test_a_web_server_an_application_and_postgresql(
     select = (program, "-XAt", "-h", "db", "-U", "postgres", "-c", "select text from greeting")
     containers(*PROGRAMS, "--name", "app", "--network", NET, image="host",
                command=(*serve, "8000", *select))  # fmt: skip
-    assert "500" in get(), "there is no database yet"
+    eventually(lambda: "500" in get(), "they answer, and there is no database yet")
     clients = tmp_path / "pg_hba.conf"
     clients.write_text("local all all trust\nhost all all samenet trust\n", encoding="ascii")
     clients.chmod(0o644)
