@@ -21,7 +21,7 @@ from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from sysbox.cli.table.options import Values
 
@@ -162,7 +162,7 @@ def _count(number: int, kind: str) -> str:
     return f"{number} {kind}{'' if number == 1 else 's'}"
 
 
-def makers(kind: str) -> dict[str, str]:
+def _makers(kind: str) -> dict[str, str]:
     """What active services have made, for a hint; empty where systemd does not say so at once."""
     try:
         with Bus.connect(_PATIENCE) as bus:
@@ -180,16 +180,16 @@ def makers(kind: str) -> dict[str, str]:
     }
 
 
-def tell_gone(kind: str, gone: list[str]) -> None:
-    """Say of each that was removed by name, and that a service has made, how it comes back."""
-    made = makers(kind) if gone else {}
-    for name in gone:
-        if name in made:
-            tell_removed(kind, name, made[name])
+def tell_gone(
+    kind: str, gone: Collection[str], meant: Callable[[str], set[str]] = lambda name: {name}
+) -> None:
+    """Say of each that was removed by name, and that a service has made, how it comes back.
 
-
-def tell_removed(kind: str, name: str, unit: str) -> None:
-    """Say how what was removed by name comes back."""
-    note(
-        f"{kind} {name}: {unit} is active and has made it; `systemctl restart {unit}` makes it again"
-    )
+    `meant` tells what a service's name for one may mean.
+    """
+    for name, unit in (_makers(kind) if gone else {}).items():
+        if not meant(name).isdisjoint(gone):
+            note(
+                f"{kind} {name}: {unit} is active and has made it; "
+                f"`systemctl restart {unit}` makes it again"
+            )

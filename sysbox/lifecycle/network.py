@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from sysbox.lifecycle.prune import Made, Wanted
+    from sysbox.lifecycle.prune import Needed, Wanted
 
 # the subnets of networks that name none: /22, as many addresses as a bridge has ports, from the first on
 _POOL = ("10.100.0.0", "10.255.252.0", 22)
@@ -289,8 +289,8 @@ def _name_of(container_id: str) -> str:
         return pods.name_of(container_id) or container_id[:12]
 
 
-def prune(which: Wanted, made: Callable[[], Made] = dict) -> Removed:
-    """Remove networks that no container is made for. `made` tells which services have made networks.
+def prune(which: Wanted, needed: Callable[[], Needed] = dict) -> Removed:
+    """Remove networks that no container is made for. `needed` tells which belong to active units.
 
     Raises FormatError: a record that cannot be read may be of a container on any network.
     """
@@ -303,12 +303,12 @@ def prune(which: Wanted, made: Callable[[], Made] = dict) -> Removed:
     used = {endpoint.network for spec in specs for endpoint in spec.networks}
     gone, left = [], []
     defined = networks.all_networks()
-    services = made()  # after the networks: a service that makes one meanwhile is known
+    units = needed()  # after the networks: a service that makes one meanwhile is known
     for one in defined:
         if one.name in used or not which.matches(one.created_ns / 1e9, one.labels):
             continue
-        if one.name in services:
-            left.append(services[one.name])
+        if one.name in units:
+            left.append(units[one.name])
             continue
         try:
             gone.append(remove(one.name))

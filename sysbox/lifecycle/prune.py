@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sysbox.image.model import Image
     from sysbox.spec import ContainerSpec
 
-    Made = Mapping[str, str]  # what active services have made: name -> service
+    Needed = Mapping[str, str]  # what belongs to active units: name -> unit
 
 _ENDED = ("created", "exited", "dead")
 
@@ -55,7 +55,7 @@ class Removed(Frozen):
 
     names: tuple[str, ...] = ()  # container ids, volume names, or docker's lines about images
     size: int = 0  # bytes
-    left: tuple[str, ...] = ()  # services: each still needs one that would have been removed
+    left: tuple[str, ...] = ()  # active units: to each belongs one that would have been removed
 
 
 def wanted(filters: Sequence[str], keys: Sequence[str]) -> Wanted:
@@ -108,10 +108,10 @@ def _is_at_work(service: str) -> bool:
         return scope.active_state(bus, service) not in scope.ENDED
 
 
-def images(which: Wanted, *, everything: bool, made: Callable[[], Made] = dict) -> Removed:
+def images(which: Wanted, *, everything: bool, needed: Callable[[], Needed] = dict) -> Removed:
     """Remove images that no container needs: those without a name, or all.
 
-    The built-in `host` stays: it would only be made again. `made` tells which services have made images.
+    The built-in `host` stays: it would only be made again. `needed` tells which belong to active units.
     """
     store = Store()
     before = _layers(store)
@@ -120,14 +120,14 @@ def images(which: Wanted, *, everything: bool, made: Callable[[], Made] = dict) 
     kept = {entry.image_id for entry in store.entries() if _is_host(entry)}
     listed = store.list()
     # read after the images: a service that makes one meanwhile is known
-    services = services_of_images(store, made())
+    units = _units_of_images(store, needed())
     for image in listed:
         if image.id in kept or (image.names and not everything) or gc.images_in_use(image.id):
             continue
         if not which.matches(_created(image), image.config.labels):
             continue
-        if image.id in services:
-            left.append(services[image.id])
+        if image.id in units:
+            left.append(units[image.id])
             continue
         try:
             done = remove_image(store, image.id, force=True)
@@ -139,12 +139,12 @@ def images(which: Wanted, *, everything: bool, made: Callable[[], Made] = dict) 
     return Removed(names=tuple(lines), size=size, left=tuple(left))
 
 
-def services_of_images(store: Store, made: Made) -> dict[str, str]:
-    """The id of each image that a name in `made` means -> the service that has made it."""
+def _units_of_images(store: Store, needed: Needed) -> dict[str, str]:
+    """The id of each image that a name in `needed` means -> its unit."""
     found: dict[str, str] = {}
-    for name, service in made.items():
+    for name, unit in needed.items():
         try:
-            found.setdefault(store.find(name)[1].id, service)
+            found.setdefault(store.find(name)[1].id, unit)
         except (Conflict, NotFound, SpecError):
             continue  # it is gone, or was never made
     return found
@@ -191,17 +191,19 @@ def _named(spec: ContainerSpec) -> set[str]:
     return {one.source for one in spec.mounts if one.kind == "volume" and one.source}
 
 
-def unused_volumes(which: Wanted, *, everything: bool, made: Callable[[], Made] = dict) -> Removed:
+def unused_volumes(
+    which: Wanted, *, everything: bool, needed: Callable[[], Needed] = dict
+) -> Removed:
     """Remove volumes that no container and no pod has: the anonymous ones, or all. Raises FormatError.
 
-    `made` tells which services have made volumes.
+    `needed` tells which belong to active units.
     """
     gone: list[str] = []
     left: list[str] = []
     size = 0
     seen = _made_at()
     # after the names: see `images`; before the lock, which others wait for, since systemd may not answer
-    services = made()
+    units = needed()
     with volumes.Lock():
         users = users_of_volumes()
         for name, created in _made_at().items():
@@ -210,8 +212,8 @@ def unused_volumes(which: Wanted, *, everything: bool, made: Callable[[], Made] 
             # one that was made since may be of a service that has begun since
             if seen.get(name) != created or not which.matches(created, volumes.labels(name)):
                 continue
-            if name in services:
-                left.append(services[name])
+            if name in units:
+                left.append(units[name])
                 continue
             size += _size(lambda name=name: volume_size(name))  # type: ignore[misc]
             drop_volume(name)

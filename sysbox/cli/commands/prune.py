@@ -39,7 +39,7 @@ def main(values: Values) -> int:
     size, left = 0, []
     for title, removed in _prune(what, values, which):
         size += removed.size
-        left += [(title.lower().removesuffix("s"), service) for service in removed.left]
+        left += [(title.lower().removesuffix("s"), unit) for unit in removed.left]
         if removed.names:
             emit(f"Deleted {title}:\n" + "".join(f"{name}\n" for name in removed.names) + "\n")
     if what != "network":
@@ -57,11 +57,11 @@ def _prune(what: str, values: Values, which: prune.Wanted) -> Iterator[tuple[str
 
         yield "Networks", network.prune(which, standing.networks)
     if what == "volume":
-        yield "Volumes", prune.unused_volumes(which, everything=values.all, made=standing.volumes)
+        yield "Volumes", prune.unused_volumes(which, everything=values.all, needed=standing.volumes)
     if what == "system" and values.volumes:
         yield "Volumes", prune.unused_volumes(which.replace(until=0.0), everything=False)
     if what in ("image", "system"):
-        yield "Images", prune.images(which, everything=values.all, made=standing.images)
+        yield "Images", prune.images(which, everything=values.all, needed=standing.images)
     if what == "builder" or (what == "system" and not (which.labels or which.unlabelled)):
         yield "build cache objects", _cache(what, values, which)
 

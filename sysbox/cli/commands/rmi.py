@@ -33,11 +33,8 @@ def main(values: Values) -> int:
             report(error)
             if not (values.force and isinstance(error, NotFound)):
                 status = _FAILED_ONE
-    gone = before - _names(store)
     # only now: a systemd that does not answer delays no removal
-    for one, unit in (standing.makers(standing.IMAGE) if gone else {}).items():
-        if gone & _meant(one):
-            standing.tell_removed(standing.IMAGE, one, unit)
+    standing.tell_gone(standing.IMAGE, before - _names(store), _meant)
     return status
 
 
