@@ -59,7 +59,7 @@ def write_file(
 
     With `durable` a power cut does the same, and after this has returned the content is the new one. For
     that the kernel needs fsync(2) of the file before the rename, and of the directory after it. Raises
-    KernelError, and FormatError for more than `limit` bytes.
+    KernelError, and FormatError for more than `limit` bytes; whatever it raises, nothing else is left.
     """
     check_size(path, data, limit)
     temporary = f"{path}.{posix.getpid()}"
@@ -80,6 +80,9 @@ def write_file(
     except OSError as error:
         unlink(temporary)
         raise KernelError.of("write", path, error) from None
+    except BaseException:  # a signal that ends this command: KeyboardInterrupt
+        unlink(temporary)
+        raise
 
 
 def _create(path: str, mode: int) -> int:

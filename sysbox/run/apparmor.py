@@ -141,6 +141,8 @@ def _mark(name: str) -> None:
         posix.rename(fresh, mark)
     except OSError as error:
         raise KernelError.of("write", mark, error) from None
+    finally:
+        unlink(fresh)
 
 
 def _mark_of(name: str) -> str:

@@ -262,7 +262,7 @@ def _put(path: str, text: bytes, expected: list[Any]) -> None:
             posix.rename(
                 temporary, path.rpartition("/")[2], src_dir_fd=directory, dst_dir_fd=directory
             )
-        except OSError:
+        except BaseException:
             posix.unlink(temporary, dir_fd=directory)
             raise
         finally:

@@ -6,6 +6,7 @@ import _stat
 import posix
 
 from sysbox.base import paths
+from sysbox.base.files import unlink
 
 DIRECTORY = f"{paths.CACHE}/seccomp"
 
@@ -70,7 +71,10 @@ def store(name: str, content: bytes) -> None:
         _write(fd, _with_checksum(content))
         posix.rename(temporary, f"{DIRECTORY}/{name}")
     except OSError:
-        posix.unlink(temporary)
+        unlink(temporary)
+    except BaseException:  # a signal that ends this command: KeyboardInterrupt
+        unlink(temporary)
+        raise
     finally:
         posix.close(fd)
 

@@ -11,6 +11,7 @@ import _socket
 import posix
 
 from sysbox.base.errors import KernelError, SpecError
+from sysbox.base.files import unlink
 from sysbox.base.frozen import Frozen
 from sysbox.base.wait import until
 from sysbox.linux import process
@@ -119,6 +120,8 @@ def write_fields(unit: str, fields: dict[str, str], logging: Logging) -> None:
             _link(str(number), f"{_UNITS}/{name}:{unit}")
     except OSError as error:
         raise KernelError.of("write", path, error) from None
+    finally:
+        unlink(part)
 
 
 def _links(rate: int, burst: int) -> dict[str, int]:

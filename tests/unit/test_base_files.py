@@ -6,9 +6,11 @@ import errno
 import os
 import posix
 import re
+import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,10 @@ import pytest
 
 from sysbox.base import files, tree
 from sysbox.base.errors import FormatError, KernelError
+from sysbox.run import apparmor, early_stop
+from sysbox.security import filter_cache
+from sysbox.spec import Logging
+from sysbox.units import journal
 
 WRITE = "import sys; from sysbox.base.files import write_file; "
 
@@ -48,6 +54,45 @@ def test_what_can_be_made_again_is_not(tmp_path: Path, requires: Any) -> None:
     requires.program("strace")
     found = calls(tmp_path, WRITE + "write_file(f'{sys.argv[1]}/a', b'x')")
     assert found == ["write /a.PID", "rename /a.PID /a"]
+
+
+WRITERS: dict[str, Callable[[str], object]] = {
+    "file": lambda where: files.write_file(f"{where}/file", b"{}"),
+    "fields": lambda _: journal.write_fields("unit", {"A": "b"}, Logging()),
+    "filter": lambda _: filter_cache.store("name", b"content"),
+    "mark": lambda _: apparmor._mark("name"),
+}
+
+
+@pytest.mark.parametrize("call", ["write", "close", "symlink", "rename"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_signal_while_it_is_written_leaves_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str, call: str
+) -> None:
+    """As a stop of a service sends it while the container starts: after that system call."""
+    for module, name in ((journal, "_UNITS"), (filter_cache, "DIRECTORY"), (apparmor, "MARKS")):
+        monkeypatch.setattr(module, name, str(tmp_path))
+    monkeypatch.setattr(filter_cache, "_make_directory", lambda _: None)  # above it
+    real = getattr(posix, call)
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(posix, call, real)
+        try:
+            return real(*arguments, **options)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    early_stop.heed()
+    monkeypatch.setattr(posix, call, interrupted)
+    try:
+        WRITERS[writer](str(tmp_path))
+    except KeyboardInterrupt:
+        pass  # not every writer makes each of the calls
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    whole = {"file", "log-extra-fields:unit", "name"}
+    assert {one.name for one in tmp_path.iterdir() if ":" not in one.name or one.is_file()} <= whole
 
 
 def test_a_deep_tree_is_walked_and_removed(tmp_path: Path) -> None:
