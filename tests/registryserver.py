@@ -22,7 +22,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -33,7 +32,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-UNPACKED = Path(sys.prefix) / "test-services"
+from unpacked import UNPACKED as UNPACKED
+
 LOOPBACK = "127.0.0.1"
 START = 30.0  # seconds
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from unpacked import PATH
+
 from sysbox.base import paths
 
-UNPACKED = Path(sys.prefix) / "test-services"  # by tools/setup.sh
 PROGRAMS = ("docker", "dockerd", "containerd", "containerd-shim-runc-v2", "runc")
-PATH = ":".join(
-    [*(str(UNPACKED / one) for one in ("usr/bin", "usr/sbin")), "/usr/sbin:/usr/bin:/sbin:/bin"]
-)
 
 
 def missing() -> list[str]:

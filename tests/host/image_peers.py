@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from docker_peer import PATH
+from unpacked import LIBRARIES, PATH
 
 from sysbox.base import paths
 
@@ -27,8 +27,10 @@ class Peers:
 
     def __init__(self, base: Path) -> None:
         self.base = base
-        self._policy = base / "policy.json"
-        self._policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+        # where they look first, below $HOME: this machine has none of its own without their packages
+        self.policy = base / ".config/containers/policy.json"
+        self.policy.parent.mkdir(parents=True)
+        self.policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         (base / "storage.conf").write_text(
             f"[storage]\ndriver = 'overlay'\ngraphroot = '{base}/graph'\nrunroot = '{base}/run'\n"
         )
@@ -39,6 +41,7 @@ class Peers:
             [shutil.which(name, path=PATH) or name, *words[1:]],
             env={
                 "PATH": PATH,
+                "LD_LIBRARY_PATH": LIBRARIES,
                 "HOME": str(self.base),
                 "TMPDIR": str(self.base),
                 "CONTAINERS_STORAGE_CONF": str(self.base / "storage.conf"),
@@ -54,7 +57,7 @@ class Peers:
 
     def skopeo(self, *words: str | Path) -> str:
         """Standard output of a command that succeeds."""
-        return self._call("skopeo", "--policy", self._policy, "--tmpdir", self.base, *words)
+        return self._call("skopeo", "--policy", self.policy, "--tmpdir", self.base, *words)
 
     def umoci(self, *words: str | Path) -> str:
         """The same."""
@@ -70,7 +73,7 @@ class Peers:
 
     def podman_load(self, archive: Path) -> str:
         """Load an archive or a directory; the name of the image, or its id."""
-        said = self.podman("load", "--quiet", "--signature-policy", self._policy, "-i", archive)
+        said = self.podman("load", "--quiet", "--signature-policy", self.policy, "-i", archive)
         return said.rpartition("Loaded image: ")[2].strip()
 
     @contextmanager

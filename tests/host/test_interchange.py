@@ -206,7 +206,7 @@ def test_buildah(
     images: dict[str, str], trees: dict[str, Tree], peers: Peers, tmp_path: Path
 ) -> None:
     ours = save("oci-archive", tmp_path / "ours", TOP)
-    policy = ("--signature-policy", str(peers.base / "policy.json"))
+    policy = ("--signature-policy", str(peers.policy))
     made = peers.buildah("from", *policy, f"oci-archive:{ours}").splitlines()[-1]
     try:
         root = Path(peers.buildah("mount", made))

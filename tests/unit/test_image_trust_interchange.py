@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +17,7 @@ from forked import needs_root
 from layers.builder import archive, entry
 from registryserver import Registry, program
 from signers import Gpg, sigstore_key
+from unpacked import LIBRARIES, PATH
 
 from sysbox.base import paths
 from sysbox.base.errors import FormatError, SysboxError, TrustError
@@ -32,7 +32,7 @@ LAYER = archive(entry("file", b"x"))
 
 @pytest.fixture(scope="module")
 def skopeo(requires: Any) -> str:
-    found = shutil.which("skopeo", path=f"{sys.prefix}/test-services/usr/bin:{os.environ['PATH']}")
+    found = shutil.which("skopeo", path=PATH)
     requires(found, "skopeo, below .venv/test-services")
     return found or ""
 
@@ -99,7 +99,7 @@ class Place:
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [program, "--registries.d", f"{self.directory}/registries.d", *words],
-            env={**os.environ, **environment},
+            env={**os.environ, "LD_LIBRARY_PATH": LIBRARIES, **environment},
             capture_output=True,
             text=True,
             check=False,
