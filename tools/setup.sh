@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 build_packages=(gcc libc6-dev musl-tools pkg-config libsystemd-dev)
 run_packages=(iptables iproute2 systemd dbus util-linux)
-test_packages=(systemd-container groff-base procps e2fsprogs strace busybox-static mmdebstrap zstd bzip2 openssl nftables curl)
+test_packages=(systemd-container gpg groff-base procps e2fsprogs strace busybox-static mmdebstrap zstd bzip2 openssl nftables curl)
 vm_packages=(qemu-system-x86 qemu-utils seabios mmdebstrap debian-archive-keyring)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
