@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from containers import Container, eventually
-from lane import SLOWNESS, Sysbox
+from containers import PATIENCE, Container, eventually
+from lane import Sysbox
 
 UNPACKED = Path(sys.prefix) / "test-services"
 CONF = Path("/etc/sysbox/sysbox.conf.d/test-firewall.conf")
@@ -55,7 +55,7 @@ def server_beyond() -> Iterator[None]:
 
 def fetch(one: Container, host: str, port: int) -> str:
     """What a web server says to a container; "" where nothing comes through."""
-    return one.sh(f"timeout {2 * SLOWNESS:.0f} wget -qO- http://{host}:{port}/ || true")
+    return one.sh(f"timeout {PATIENCE:.0f} wget -qO- http://{host}:{port}/ || true")
 
 
 def _fetch(host: str, port: int, *under: str) -> str:
@@ -66,7 +66,7 @@ def _fetch(host: str, port: int, *under: str) -> str:
         "one.connect(); one.sock.settimeout(float(sys.argv[3]));"
         "one.request('GET', '/'); print(one.getresponse().read().decode())"
     )
-    words = (*under, "python3", "-I", "-c", program, host, str(port), str(2 * SLOWNESS))
+    words = (*under, "python3", "-I", "-c", program, host, str(port), str(PATIENCE))
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
 
 

@@ -146,7 +146,17 @@ LOOP = ("sh", "-c", "echo again; reboot -f; sleep 100")  # of busybox: reboot(2)
 
 
 def waits(container: Container) -> bool:
-    return bool(container.inspect("State.Restarting"))
+    """As its files say: a command that asks takes much of what is left of the wait."""
+    run = store.runtime(container.id)
+    return run is not None and run.restarting
+
+
+def await_wait(container: Container) -> None:
+    """Until a wait has just begun, the fourth one or a later one: there is time for the next command."""
+    before = max(3, final_of(container).quick_ends)
+    eventually(
+        lambda: final_of(container).quick_ends > before and waits(container), "a wait begins"
+    )
 
 
 def starter(container: Container) -> str:
@@ -156,10 +166,11 @@ def starter(container: Container) -> str:
 def test_one_that_reboots_without_end_waits(sysbox: Sysbox, containers: Containers) -> None:
     """By the back-off of restart policies: seen as a state, ended by a stop, and begun anew by a start."""
     one = containers("--systemd=always", command=LOOP)
-    eventually(lambda: final_of(one).quick_ends > 3, "the fourth quick end")
-    eventually(lambda: waits(one), "it waits")
-    assert sysbox("gc", check=True).stdout == ""
+    eventually(lambda: one.inspect("State.Restarting"), "it waits")
+    await_wait(one)
     assert sysbox("rm", one.id).returncode == 1
+    await_wait(one)
+    assert sysbox("gc", check=True).stdout == ""
     one("stop")
     assert (one.inspect("State.Status"), one.inspect("State.ExitCode")) == ("exited", 0)
     eventually(
@@ -169,7 +180,7 @@ def test_one_that_reboots_without_end_waits(sysbox: Sysbox, containers: Containe
     before = one("logs").count("again")
     one("start")
     eventually(lambda: one("logs").count("again") > before + 1, "a second run")
-    eventually(lambda: final_of(one).quick_ends > 3 and waits(one), "it waits once more")
+    await_wait(one)
     ends = final_of(one).quick_ends
     one("start")
     eventually(lambda: 0 < final_of(one).quick_ends < ends, "a start by the user begins anew")
@@ -182,13 +193,13 @@ def final_of(container: Container) -> Final:
 def test_the_end_of_who_waits(sysbox: Sysbox, containers: Containers) -> None:
     """Killed: the container has ended, as it would have. With --rm a stop removes it."""
     one = containers("--systemd=always", command=LOOP)
-    eventually(lambda: final_of(one).quick_ends > 3 and waits(one), "it waits")
+    await_wait(one)
     systemctl("kill", "--signal=KILL", starter(one))
     # the end of its last run is recorded since it waits
     eventually(lambda: one.inspect("State.Status") == "exited", "it has ended")
     assert sysbox("gc", check=True).stdout == ""
     gone = containers("--systemd=always", "--rm", command=LOOP)
-    eventually(lambda: final_of(gone).quick_ends > 3 and waits(gone), "it waits")
+    await_wait(gone)
     gone("stop")
     assert sysbox("inspect", gone.id).returncode == 1
 
@@ -200,7 +211,7 @@ def test_what_who_waits_has_left(
     """It was killed: the next look takes the files of the run that was to begin, and one with --rm."""
     kept, gone = (containers("--systemd=always", *flags, command=LOOP) for flags in ((), ("--rm",)))
     for one in (kept, gone):
-        eventually(lambda one=one: final_of(one).quick_ends > 3 and waits(one), "it waits")
+        await_wait(one)
         systemctl("kill", "--signal=KILL", starter(one))
         unit = starter(one)
         eventually(
@@ -217,7 +228,7 @@ def test_what_who_waits_has_left(
 @pytest.mark.parametrize("flags", [(), ("--restart", "always")], ids=["no policy", "always"])
 def test_rm_ends_the_wait(sysbox: Sysbox, containers: Containers, flags: tuple[str, ...]) -> None:
     one = containers("--systemd=always", *flags, command=LOOP)
-    eventually(lambda: final_of(one).quick_ends > 3 and waits(one), "it waits")
+    await_wait(one)
     one("rm", "-f")
     assert sysbox("inspect", one.id).returncode == 1
 
@@ -230,7 +241,7 @@ def test_one_that_reboots_without_end_in_the_foreground(
     with popen(*words, stdout=subprocess.DEVNULL) as process:
         eventually(lambda: sysbox("inspect", "foreground").returncode == 0, "it is there")
         running = Container(sysbox, sysbox("inspect", "-f", "{{.Id}}", "foreground").stdout.strip())
-        eventually(lambda: final_of(running).quick_ends > 3 and waits(running), "it waits")
+        await_wait(running)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     if rm:

@@ -91,7 +91,9 @@ def test_the_bridge_comes_with_the_first_container_and_goes_with_the_last(
     assert has_link(bridge)
     sysbox("stop", "-t", "0", two.id, check=True)
     eventually(lambda: not has_link(bridge), "the bridge is gone")
-    assert not Path(leases.directory(ends["net-one"]["NetworkID"])).exists()
+    # which goes before the files
+    kept = Path(leases.directory(ends["net-one"]["NetworkID"]))
+    eventually(lambda: not kept.exists(), "nothing is kept of it")
     sysbox("start", two.id, check=True)
     assert has_link(bridge)
 
@@ -326,7 +328,7 @@ def test_many_at_random(sysbox: Sysbox, network: Make, containers: Containers) -
     for one in made:
         sysbox("rm", "-f", one.id, check=True)
     eventually(lambda: not any(map(has_link, bridges)), "the bridges are gone")
-    assert leases.in_use() == []
+    eventually(lambda: leases.in_use() == [], "and then their files")
     assert sysbox("gc", check=True).stdout == ""
 
 

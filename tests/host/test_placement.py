@@ -116,6 +116,8 @@ def test_what_was_written_stays(containers: Containers) -> None:
         ("daemon-reload",),
     ):
         systemctl(*words)
+        # until it is executed anew it refuses the next command
+        eventually(lambda: systemctl("show", "-P", "Version", check=False), "systemd answers")
         for controller, file, value in files:
             assert one.limit(controller, file) == value, (words, file)
         assert places(one) == before, words

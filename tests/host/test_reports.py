@@ -88,8 +88,7 @@ def test_a_stop_by_others(sysbox: Sysbox, image: str, supervisor: Path) -> None:
     """That is what the client hears, and the service has not failed."""
     supervisor.write_text("WORDS='-qq -o /dev/null -e inject=mkdir:delay_enter=3s:when=1'\n")
     with popen("run", "-d", "--name", NAME, image, "sleep", "1000") as starting:
-        eventually(lambda: services("activating"), "it starts")
-        (unit,) = services("activating")
+        (unit,) = eventually(lambda: services("activating"), "it starts")
         systemctl("stop", unit)
         assert starting.wait() == 125
         assert starting.stderr

@@ -138,6 +138,8 @@ def test_a_recorder_that_is_killed(sysbox: Sysbox, containers: Containers, tmp_p
     # not a loop of the shell, which may go round in it for ever when each of its calls fails
     endless = "umask; exec dd if=/dev/zero of=/dev/null bs=1"
     one = containers(*asked("record:", path), command=("sh", "-c", endless))
+    read = f"/proc/{one.pid}/fd/0"
+    eventually(lambda: os.readlink(read) == "/dev/zero", "umask is called, and dd goes on")
     one.exec("uname")
     (recorder,) = recorders()
     os.kill(recorder, signal.SIGKILL)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from containers import Containers, popen, systemctl
 from lane import Sysbox, run_sysbox
-from test_units import SERVICE, Declare, declare
+from test_units import SERVICE, Declare, declare, journal
 
 from sysbox.base import paths
 from sysbox.container import secrets
@@ -152,11 +153,10 @@ def test_of_a_declared_container(secret: Make, declare: Declare) -> None:
     )
     run_sysbox("unit", "install", file, check=True)
     secret("one")
+    began = time.time()
     failed = subprocess.run(["systemctl", "start", SERVICE], capture_output=True, check=False)
     assert failed.returncode
-    log = ["journalctl", "-q", "-o", "cat", "-n", "5", "-u", SERVICE]
-    shown = subprocess.run(log, capture_output=True, text=True, check=True).stdout
-    assert "no such secret: other" in shown
+    assert "no such secret: other" in journal(SERVICE, began)
     secret("other")
     systemctl("reset-failed", SERVICE)
     systemctl("start", SERVICE)

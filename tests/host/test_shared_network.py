@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from containers import Container, Containers, eventually
+from containers import PATIENCE, Container, Containers, eventually
 from host_firewalls import CONF, configure, run
 from lane import SYSBOX, Sysbox
 
@@ -38,7 +38,7 @@ def inside(no_leaks: None, sysbox: Sysbox) -> Iterator[Callable[..., str]]:
 
 def answer(address: str, port: int) -> str:
     try:
-        with socket.create_connection((address, port), 2) as near:
+        with socket.create_connection((address, port), PATIENCE) as near:
             return near.recv(20).decode().strip()
     except OSError as error:
         return type(error).__name__
@@ -122,6 +122,7 @@ def test_all_have_the_packet_filter_that_one_has(
     """Whoever has another one in sysbox.conf moves the rules of all, and each removes its own from there."""
     network("front")
     web = containers("--network", "front", "-p", "8470:80", command=SERVER)
+    eventually(lambda: answer("192.0.2.2", 8470) == "here", "it answers")
     filtered("iptables-legacy")
     inside("network", "create", "far")
     inside("run", "-d", "--name", "far", "--network", "far", "-p", "8471:80", "host",
