@@ -203,6 +203,9 @@ def test_a_number_that_another_process_has_by_now(
     state = json.loads((run / "state.json").read_bytes())
     one("kill")
     one.await_state("exited")
+    # what comes after its supervisor would take the state away that is written here
+    service = ("is-active", f"sysbox-{one.id}.service")
+    eventually(lambda: systemctl(*service, check=False) == "inactive", "its service is over")
     state["pid"] = state["supervisor"] = stranger.pid
     run.mkdir(exist_ok=True)
     (run / "state.json").write_bytes(json.dumps(state).encode())

@@ -45,7 +45,11 @@ def evil(containers: Containers) -> Container:
         "--label", f"evil={EVIL}", "-e", f"EVIL={EVIL}", "--tmpfs", "/t",
         command=("sh", "-c", script, "sh", EVIL),
     )  # fmt: skip
-    eventually(lambda: "1000" in one("top"), "it has made its files")
+    # the line of the first process has the whole script in it
+    eventually(
+        lambda: any(line.endswith(" sleep 1000") for line in one("top").splitlines()),
+        "it has made its files",
+    )
     return one
 
 

@@ -47,7 +47,9 @@ def watcher(containers: Containers) -> Container:
 def seen(watcher: Container) -> set[str]:
     """The lines that it has written, each once, without the number of the process."""
     watcher.exec("touch", "/tmp/enough")
-    eventually(lambda: "sleep" in watcher.exec("cat", "/proc/1/cmdline"), "it looks no more")
+    # its script has that word too; while it looks, the last line may be a part of one
+    looked = ("cat", "/proc/1/cmdline")
+    eventually(lambda: watcher.exec(*looked).startswith("sleep"), "it looks no more")
     lines = watcher.exec("sort", "-u", "/tmp/seen").splitlines()
     return {" ".join(line.split()[1:]) if line.startswith("/proc") else line for line in lines}
 
@@ -207,14 +209,17 @@ def test_one_that_freezes_what_enters_it_does_not_hold_up_exec(
     script = """
         cd /sys/fs/cgroup/unified
         mkdir below above && echo 1 >below/cgroup.procs
-        while :; do
-            set -- $(cat below/cgroup.procs)
-            [ $# -lt 2 ] || echo 1 >below/cgroup.freeze
-        done & echo $! >above/cgroup.procs
+        {
+            until read -r _ <above/cgroup.procs; do :; done
+            while :; do
+                set -- $(cat below/cgroup.procs)
+                [ $# -lt 2 ] || echo 1 >below/cgroup.freeze
+            done
+        } & echo $! >above/cgroup.procs
         wait"""
     one = containers("--systemd=always", "--network", "none", command=("sh", "-c", script))
-    file = Path(f"/sys/fs/cgroup/unified/system.slice/{one.scope}/below/cgroup.freeze")
-    eventually(file.exists, "its first process is below")
+    above = Path(f"/sys/fs/cgroup/unified/system.slice/{one.scope}/above/cgroup.procs")
+    eventually(lambda: above.exists() and above.read_text(), "one is below, and the other looks")
     done = slowed("exec", one.id, "true", calls=calls)
     assert done.returncode == 125
     assert "has frozen itself" in done.stderr

@@ -77,6 +77,12 @@ def both(one: Container) -> tuple[float, float]:
         return sent.result(), received.result()
 
 
+def up_by_both(one: Container, *hosts: str) -> float:
+    """Bytes per second that it sends to these addresses of the host, at the same time."""
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        return sum(pool.map(lambda host: up(one, host), hosts))
+
+
 def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
@@ -143,16 +149,8 @@ def test_all_its_networks_together(containers: Containers, sysbox: Sysbox) -> No
         sysbox("network", "connect", "six", one.id, check=True)
         assert up(one, "fd00:7::1") < 4 * MBIT * HIGH
         assert down(one, "10.77.0.1") < 4 * MBIT * HIGH
-        both: list[float] = []
-        threads = [
-            threading.Thread(target=lambda host=host: both.append(up(one, host)))
-            for host in (GATEWAY, "fd00:7::1")
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sum(both) < 4 * MBIT * HIGH * 1.25  # their seconds are not quite the same
+        # their seconds are not quite the same, and on a busy machine a second apart: then once more
+        assert any(up_by_both(one, GATEWAY, "fd00:7::1") < 4 * MBIT * HIGH * 1.25 for _ in range(3))
         sysbox("network", "disconnect", "six", one.id, check=True)
         assert up(one) < 4 * MBIT * HIGH
         one("rm", "-f")
@@ -211,7 +209,7 @@ def flooded(one: Container) -> float:
     sources = own, b"\x02\0\0\0\0\7"  # that of probe_rate.py
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as bridge:
         bridge.bind(("sysbox0", 0))
-        bridge.settimeout(10 * SLOWNESS)
+        bridge.settimeout(20 * SLOWNESS)
         flood = threading.Thread(
             target=lambda: one.exec("python3", "/probe.py", "flood", str(SECONDS + 1))
         )

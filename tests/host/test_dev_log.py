@@ -62,6 +62,8 @@ def test_in_the_foreground(sysbox: Sysbox, image: str, flags: tuple[str, ...]) -
         script = f"logger -t tag-{name} one; logger -t tag-{name} two; echo done"
         done = sysbox("run", "--name", name, *flags, image, "sh", "-c", script, check=True)
         assert done.stdout.strip() == "done"
+        # the command waits for journald, but not for long
+        eventually(lambda: len(entries("-t", f"tag-{name}")) == 2, "both are in the journal")
         found = entries("-t", f"tag-{name}")
         assert [entry["MESSAGE"] for entry in found] == ["one", "two"]
         (unit,) = {entry["_SYSTEMD_UNIT"] for entry in found}
@@ -114,8 +116,11 @@ def test_a_syslog_daemon_of_the_images_takes_its_place(containers: Containers) -
     """It removes the socket, and makes its own."""
     one = containers()
     one.sh("syslogd -O /tmp/messages")
+    # its first line comes when it has its socket, which it makes in the background
+    messages = "cat /tmp/messages 2>/dev/null || true"
+    eventually(lambda: "syslogd started" in one.sh(messages), "it has begun")
     one.sh("logger -t own text")
-    eventually(lambda: "text" in one.sh("cat /tmp/messages"), "it has the message")
+    eventually(lambda: "text" in one.sh(messages), "it has the message")
     assert texts(one, "own") == []
 
 

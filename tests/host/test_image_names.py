@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
@@ -39,8 +40,15 @@ def names(sysbox: Sysbox, *words: str) -> list[str]:
     return sorted(sysbox("images", "--format", template, *words, check=True).stdout.split())
 
 
+def moment() -> float:
+    """Now, in seconds of the epoch: what happened before is in the journal, whose own times count."""
+    subprocess.run(["journalctl", "--sync"], check=True)
+    return time.time()
+
+
 def events(sysbox: Sysbox, since: float, *words: str) -> list[tuple[str, str, dict[str, str]]]:
     """(action, id, attributes) of the images' events since then."""
+    moment()
     fixed = ("events", "--since", f"{since:.6f}", "--until", "0s", "--format", "json")
     text = sysbox(*fixed, "--filter", "type=image", *words, check=True).stdout
     found = [json.loads(line) for line in text.splitlines()]
@@ -48,8 +56,7 @@ def events(sysbox: Sysbox, since: float, *words: str) -> list[tuple[str, str, di
 
 
 def test_tag_and_untag(sysbox: Sysbox, image: str) -> None:
-    time.sleep(0.01)  # the image was imported just now
-    since = time.time()
+    since = moment()
     assert sysbox("tag", f"{NAME}:1", f"{NAME}:2", "localhost:5000/x/y", check=True).stdout == ""
     assert names(sysbox) == ["localhost:5000/x/y:latest", f"{NAME}:1", f"{NAME}:2"]
     assert sysbox("untag", image[7:19], f"{NAME}:2", f"{NAME}:9").returncode == 1
@@ -157,7 +164,7 @@ def test_history_and_tree(sysbox: Sysbox, image: str) -> None:
 
 
 def test_prune_and_its_events(sysbox: Sysbox, image: str, archive: Path) -> None:
-    since = time.time()
+    since = moment()
     only = ("--filter", "label=names=test")
     sysbox("image", "prune", "-f", *only, check=True)
     assert names(sysbox) == [f"{NAME}:1"]

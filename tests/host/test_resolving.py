@@ -402,6 +402,8 @@ def test_what_a_killed_command_has_left(
     os.close(first)
     assert dnsclient.ask(server, "gone") == ("NXDOMAIN", [])
     gone.await_state("exited")
+    # who looks next has its end recorded, which removes the file
+    assert gone.inspect("State.ExitCode") == 137
     for name in (gone.id, "0" * 64):
         (directory / name).write_bytes(data)
     assert dnsclient.ask(server, "gone") == ("NXDOMAIN", [])
@@ -417,13 +419,13 @@ def test_a_failed_resolver_is_shown_and_made_again(
     network("names")
     one = containers("--name", "one", "--network", "names")
     unit = resolverplan.socket_unit("names")
-    shown = sysbox("doctor", "--format", "{{.Name}} {{.State}} {{.Detail}}").stdout
-    assert "names on names yes" in shown
+    look = ("doctor", "--format", "{{.Name}} {{.State}} {{.Detail}}")
+    # it waits for two seconds, in which the resolver may not have started
+    eventually(lambda: "names on names yes" in sysbox(*look).stdout, "the doctor is content")
     (found,) = json.loads(sysbox("network", "inspect", "names", check=True).stdout)
     assert found["DNSFailure"] == ""
     subprocess.run(["systemctl", "stop", unit], check=True)
-    shown = sysbox("doctor", "--format", "{{.Name}} {{.State}} {{.Detail}}").stdout
-    assert f"names on names no {unit} is inactive" in shown
+    assert f"names on names no {unit} is inactive" in sysbox(*look).stdout
     (found,) = json.loads(sysbox("network", "inspect", "names", check=True).stdout)
     assert found["DNSFailure"] == f"{unit} is inactive"
     two = containers("--name", "two", "--network", "names")
@@ -443,7 +445,7 @@ def test_a_port_that_is_taken(sysbox: Sysbox, network: Make, containers: Contain
     assert f"network names: its resolver cannot listen on {at} port 53" in failed.stderr
     assert not Path(names.directory_of("names")).exists()
     containers("--name", "one", "--network", "names")
-    assert probe.ask(at) > 0
+    eventually(lambda: probe.ask(at) > 0, "it answers")
 
 
 def test_a_socket_that_nobody_stopped(

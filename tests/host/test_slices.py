@@ -61,7 +61,8 @@ def test_memory_of_two_is_held_together(containers: Containers, sysbox: Sysbox) 
     """Two containers without a limit of their own take no more together than their slice may have."""
     both = [containers("--slice", slice_) for slice_ in (GROUP, NESTED)]
     systemctl("set-property", GROUP, "MemoryMax=40M")
-    assert memory(GROUP, LIMIT) == 40 * MIB
+    # systemd answers before it writes it
+    eventually(lambda: memory(GROUP, LIMIT) == 40 * MIB, "the limit holds")
     eater = "dd if=/dev/zero of=/dev/shm/file bs=1M count=30 2>/dev/null"
     assert sysbox("exec", both[0].id, "sh", "-c", eater).returncode == 0
     assert memory(GROUP, USAGE) > 29 * MIB
