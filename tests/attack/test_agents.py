@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,8 +54,8 @@ def test_another_user_listens(
     sysbox: Sysbox, containers: Containers, image: str, tmp_path: Path, deaf: socket.socket
 ) -> None:
     """It gets no descriptor, and nothing starts; `exec` neither."""
-    open_to_all = Path("/tmp") / tmp_path.name
-    open_to_all.mkdir(mode=0o777)
+    # hosts share /tmp
+    open_to_all = Path(tempfile.mkdtemp(dir="/tmp"))
     open_to_all.chmod(0o777)
     squatted = open_to_all / "s"
     listening = [sys.executable, "-I", "-c", SQUAT, str(squatted)]

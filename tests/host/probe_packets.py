@@ -6,11 +6,12 @@ A way is KIND:ADDRESS:PORT. Of some the answer is printed, of others "sent"; a f
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 import sys
 
-_PATIENCE = 2.0  # seconds for an answer
+_PATIENCE = float(os.environ.get("PATIENCE", "2"))  # seconds for an answer
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import Container, Containers, eventually, systemctl
+from containers import PATIENCE, Container, Containers, eventually, systemctl
 from lane import Sysbox
 
 PROBE = Path(__file__).with_name("probe_packets.py")
@@ -49,7 +49,10 @@ def make(containers: Containers, *flags: str) -> Container:
 
 def ask(one: Container, *ways: str) -> list[str]:
     """What becomes of packets that are sent in it."""
-    return [line.split()[1] for line in one.exec("python3", "/probe.py", *ways).splitlines()]
+    # what is refused is refused at once: no test waits for silence
+    flags = ("-e", f"PATIENCE={PATIENCE}")
+    told = one.exec("python3", "/probe.py", *ways, flags=flags)
+    return [line.split()[1] for line in told.splitlines()]
 
 
 def rules(one: Container) -> tuple[Any, Any]:

@@ -162,10 +162,10 @@ def test_what_cannot_be_copied(
 
 
 SWAP = """
-import ctypes, os
+import ctypes, os, sys
 libc = ctypes.CDLL(None)
-os.makedirs("/s/dir/tmp")
-open("/s/dir/tmp/canary", "w").write("inside")
+os.makedirs("/s/dir" + sys.argv[1])
+open(f"/s/dir{sys.argv[1]}/canary", "w").write("inside")
 os.symlink("/", "/s/link")
 open("/ready", "w")
 while True:
@@ -177,32 +177,28 @@ def test_a_container_that_swaps_names_reaches_nothing_outside(
     containers: Containers, sysbox: Sysbox, tmp_path: Path
 ) -> None:
     """CVE-2018-15664: a directory becomes a symbolic link to / and back, as fast as it can."""
-    # where the link leads to if it is followed on the host
-    canary, planted = Path("/tmp/canary"), Path("/tmp/planted")
-    assert not canary.exists()
+    # where the link leads to if it is followed on the host; the machine's /tmp is that of all hosts
+    canary, planted = tmp_path / "canary", tmp_path / "planted"
     canary.write_text("secret of the host")
-    made = containers(image="host", command=("python3", "-c", SWAP))
+    made = containers(image="host", command=("python3", "-c", SWAP, str(tmp_path)))
     eventually(lambda: sysbox("exec", made.id, "test", "-e", "/ready").returncode == 0, "it swaps")
-    try:
-        copied = turn = 0
-        # at half of the looks the name is the link's, in which there is no such file
-        while turn < 8 or not copied:
-            turn += 1
-            assert turn < 60, "none could be copied"
-            out = tmp_path / f"out{turn}"
-            sysbox("cp", canary, f"{made.id}:/s/dir/tmp/planted")
-            assert not planted.exists()
-            copied += sysbox("cp", f"{made.id}:/s/dir/tmp/canary", out).returncode == 0
-            assert not out.exists() or out.read_text() == "inside"
-            sysbox("cp", f"{made.id}:/s", tmp_path / f"all{turn}")
-            for top, _, files in os.walk(tmp_path / f"all{turn}"):
-                texts = [(Path(top) / name).read_text() for name in files]
-                # what was planted is a copy of the canary: made in the container, by us
-                assert set(texts) <= {"inside", "secret of the host"}
-                assert not (Path(top) / "canary").exists() or "inside" in texts
-        assert canary.read_text() == "secret of the host"
-    finally:
-        canary.unlink()
+    copied = turn = 0
+    # at half of the looks the name is the link's, in which there is no such file
+    while turn < 8 or not copied:
+        turn += 1
+        assert turn < 60, "none could be copied"
+        out = tmp_path / f"out{turn}"
+        sysbox("cp", canary, f"{made.id}:/s/dir{planted}")
+        assert not planted.exists()
+        copied += sysbox("cp", f"{made.id}:/s/dir{canary}", out).returncode == 0
+        assert not out.exists() or out.read_text() == "inside"
+        sysbox("cp", f"{made.id}:/s", tmp_path / f"all{turn}")
+        for top, _, files in os.walk(tmp_path / f"all{turn}"):
+            texts = [(Path(top) / name).read_text() for name in files]
+            # what was planted is a copy of the canary: made in the container, by us
+            assert set(texts) <= {"inside", "secret of the host"}
+            assert not (Path(top) / "canary").exists() or "inside" in texts
+    assert canary.read_text() == "secret of the host"
 
 
 def test_a_large_file_takes_no_memory(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import Container, systemctl
+from containers import Container, eventually, systemctl
 from lane import Sysbox
 
 NAMES = ("gen-web", "gen-db")
@@ -39,6 +39,7 @@ def seen(one: Container) -> dict[str, Any]:
     found = {key: value for key, value in shown.items() if key not in OF_A_RUN}
     host = {key: value for key, value in found["HostConfig"].items() if key not in OF_ITS_SERVICE}
     process = Path(f"/proc/{one.pid}")
+    await_command(process)
     environment = (process / "environ").read_bytes().split(b"\0")
     own = [one_ for one_ in environment if not one_.startswith((b"HOSTNAME=", b"container_uuid="))]
     networks = shown["NetworkSettings"]["Networks"]
@@ -55,6 +56,12 @@ def seen(one: Container) -> dict[str, Any]:
         key: "joined" if str(value).startswith("container:") else value
         for key, value in (found | host | config).items()
     }
+
+
+def await_command(process: Path) -> None:
+    """Until a shell that comes first has executed what all containers of this file run."""
+    command = process / "cmdline"
+    eventually(lambda: command.read_bytes().startswith(b"sleep\0"), "its command is executed")
 
 
 def container(sysbox: Sysbox, name: str) -> Container:
@@ -286,8 +293,10 @@ def test_a_file_of_a_command_line(sysbox: Sysbox, image: str, tmp_path: Path, cl
     sysbox("unit", "install", file, check=True)
     systemctl("start", "gen-web.service")
     one = container(sysbox, "systemd-gen-web")
-    assert Path(f"/proc/{one.pid}/cmdline").read_bytes() == b"sleep\x001000\x00"
-    assert b"A=$x %n" in Path(f"/proc/{one.pid}/environ").read_bytes().split(b"\0")
+    process = Path(f"/proc/{one.pid}")
+    await_command(process)
+    assert (process / "cmdline").read_bytes() == b"sleep\x001000\x00"
+    assert b"A=$x %n" in (process / "environ").read_bytes().split(b"\0")
     assert one.inspect("HostConfig.Memory") == 64 << 20
 
 

@@ -29,6 +29,10 @@ def has_lease() -> bool:
     return leases.exists() and ID in leases.read_text()
 
 
+def knows_scope() -> bool:
+    return systemctl("show", "-P", "LoadState", f"docker-{ID}.scope") != "not-found"
+
+
 # what can be seen from outside, in the order in which it comes
 STEPS: dict[str, Callable[[], object]] = {
     "begin": lambda: systemctl("show", "-P", "MainPID", SERVICE) != "0",
@@ -67,7 +71,8 @@ def test_nothing_is_left(declare: Declare, sysbox: Sysbox, step: str) -> None:
         stop_at(STEPS[step])
         assert (state(), systemctl("show", "-P", "Result", SERVICE)) == ("inactive", "success")
         assert not declare.is_there()
-        assert systemctl("show", "-P", "LoadState", f"docker-{ID}.scope") == "not-found"
+        # systemd forgets it a moment after its end
+        eventually(lambda: not knows_scope(), "its scope is gone")
         assert not has_lease()
         assert sysbox("gc", check=True).stdout == ""
     # an earlier one may have gone on to the end, which is a stop like any other

@@ -128,6 +128,16 @@ def crashed(rebooted: Guest) -> Guest:
     return rebooted
 
 
+def patiently(command: str) -> str:
+    """A script that tries it until it succeeds: a service is up before its payload has done anything."""
+    return f"for turn in $(seq 100); do {command} && break; sleep 0.2; done"
+
+
+def fetched(guest: Guest, address: str, *inside: str) -> str:
+    """What a web server answers, once it listens: to the guest, or to what `inside` has it asked by."""
+    return guest(patiently(" ".join((*inside, "busybox wget -qO-", address, "2>/dev/null"))))
+
+
 def states(guest: Guest) -> dict[str, str]:
     """The state of each container, by its name."""
     lines = guest("sysbox ps -a --format '{{.Names}} {{.State}}'").splitlines()
@@ -171,7 +181,8 @@ def test_what_starts_at_boot(rebooted: Guest) -> None:
 
 def test_containers_were_stopped_gracefully_and_before_the_disks(rebooted: Guest) -> None:
     for name in ("web", "db"):
-        told = rebooted(f"cat /srv/log/{name}").split("\n")
+        spoken = patiently(f'[ "$(wc -l </srv/log/{name})" -ge 3 ]')
+        told = rebooted(f"{spoken}; cat /srv/log/{name}").split("\n")
         assert told == [f"{name} started", f"{name} stopped", f"{name} started"]
         assert f"bye from {name}" in journal_of(rebooted, "-b -1", f"CONTAINER_NAME=systemd-{name}")
     said = journal_of(rebooted, "-b -1", "-u web.service", "-u db.service", "-u first.service")
@@ -181,8 +192,8 @@ def test_containers_were_stopped_gracefully_and_before_the_disks(rebooted: Guest
 
 
 def test_the_volume_the_network_and_the_ports_are_there(rebooted: Guest) -> None:
-    assert rebooted("busybox wget -qO- http://127.0.0.1:8080/") == "kept"
-    assert rebooted("sysbox exec systemd-db busybox wget -qO- http://systemd-web/") == "kept"
+    assert fetched(rebooted, "http://127.0.0.1:8080/") == "kept"
+    assert fetched(rebooted, "http://systemd-web/", "sysbox exec systemd-db") == "kept"
 
 
 def test_what_was_set_holds(rebooted: Guest) -> None:
@@ -244,7 +255,7 @@ def test_what_was_set_holds_after_a_power_cut(crashed: Guest) -> None:
         "none",
         "systemd-back",
     ]
-    assert crashed("busybox wget -qO- http://127.0.0.1:8080/") == "kept"
+    assert fetched(crashed, "http://127.0.0.1:8080/") == "kept"
 
 
 def test_nothing_is_stale_after_a_power_cut(crashed: Guest) -> None:

@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from containers import PATIENCE, Containers
+from containers import PATIENCE, Containers, eventually
 from denials import PROVOKED, denials
 from denials import nothing_denied as nothing_denied
 from lane import SLOWNESS, Sysbox
@@ -28,7 +28,8 @@ def test_denials_are_seen() -> None:
             os.write(label, b"system_u:system_r:container_t:s0")
     finally:
         os.close(label)
-    assert PROVOKED in denials()
+    # the kernel's thread for it hands the line to journald
+    eventually(lambda: PROVOKED in denials(), "what was denied is seen")
 
 
 def test_foreground(sysbox: Sysbox, image: str) -> None:
