@@ -63,11 +63,15 @@ def test_what_is_pushed_is_what_is_here(build: Builds, tmp_path: Path) -> None:
     assert build.run("sh", "-c", script) == here
 
 
-def two_stages(build: Builds, sharing: str) -> list[str]:
+# each waits for the other one, in a cache that they share
+MEET = "touch /m/$NAME && until test -e /m/one && test -e /m/two; do sleep 0.05; done"
+
+
+def two_stages(build: Builds, sharing: str, meanwhile: str = MEET) -> list[str]:
     """What two stages that are built at once see in one cache."""
     step = (
-        f"RUN --mount=type=cache,id=c,sharing={sharing},target=/c "
-        "touch /c/$NAME && sleep 1 && ls /c > /seen"
+        f"RUN --mount=type=cache,id=c,sharing={sharing},target=/c --mount=type=cache,id=m,target=/m "
+        f"touch /c/$NAME && {meanwhile} && ls /c > /seen"
     )
     build.write(
         f"FROM busybox:test AS one\nENV NAME=one\n{step}\nFROM busybox:test AS two\nENV NAME=two\n{step}\n"
@@ -90,7 +94,7 @@ def test_a_cache_for_two(build: Builds, sharing: str, seen: list[str]) -> None:
 
 def test_a_locked_cache(build: Builds) -> None:
     """One after the other: the first sees only its own file, the second both."""
-    first, second = sorted(two_stages(build, "locked"), key=len)
+    first, second = sorted(two_stages(build, "locked", "sleep 1"), key=len)
     assert first in ("one\n", "two\n")
     assert second == "one\ntwo\n"
 

@@ -9,6 +9,7 @@ end of a server are v2's. The programs are installed there.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
@@ -127,8 +128,8 @@ def postgres(containers: Containers, databases: str) -> Start:
         made = containers(
             *PROGRAMS, "-e", f"PLACE={place}", *user, *flags, image=databases, command=command
         )
-        running = f"test ! -e {PGDATA}/postmaster.opts || echo runs"
-        eventually(lambda: made.sh(running) == "runs", "the database is made")
+        # one `exec` that waits: initdb needs the CPU, and on a busy machine more than PATIENCE
+        made.sh(f"until test -e {PGDATA}/postmaster.opts; do sleep 0.05; done")
         eventually(lambda: query(made, "select 1") == "1", "PostgreSQL answers")
         return made
 
@@ -144,7 +145,7 @@ def query(made: Container, text: str) -> str:
 def store(made: Container) -> None:
     """Write, stop it gracefully, start it again, read."""
     assert query(made, "create table t as select generate_series(1, 1000) n") == "SELECT 1000"
-    made("stop")
+    made("stop", "-t", "30")  # it writes to a disk that others use
     assert made.inspect("State.ExitCode") == 0
     made("start")
     eventually(lambda: query(made, "select sum(n) from t") == "500500", "it has what was written")
@@ -152,7 +153,13 @@ def store(made: Container) -> None:
 
 def owners(directory: Path) -> set[tuple[int, int]]:
     """Of everything below a directory, itself included, on disk."""
-    return {(uid, gid) for uid, gid, _ in stamps(directory).values()}
+
+    def found() -> set[tuple[int, int]]:
+        with contextlib.suppress(FileNotFoundError):  # a server removes files of its own
+            return {(uid, gid) for uid, gid, _ in stamps(directory).values()}
+        return set()
+
+    return eventually(found, "no file goes meanwhile")
 
 
 def users(made: Container) -> set[str]:

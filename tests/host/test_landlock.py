@@ -146,7 +146,7 @@ def test_containers_of_a_pod_reach_each_other(
     one.sh("echo told >/dev/shm/word; (nc -l -p 80 </dev/shm/word) >/dev/null 2>&1 &")
     assert other.exec("cat", "/dev/shm/word") == "told"
     eventually(lambda: ":80 " in other.sh("netstat -ltn"), "one listens")
-    assert other.sh("nc -w 5 127.0.0.1 80 </dev/null") == "told"
+    assert other.sh("nc -w 30 127.0.0.1 80 </dev/null") == "told"
 
 
 def test_a_declared_container(declare: Declare, sysbox: Sysbox) -> None:

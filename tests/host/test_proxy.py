@@ -89,20 +89,33 @@ def test_it_freezes_and_thaws(declare: Declare, sysbox: Sysbox) -> None:
     assert get() == "hello"
 
 
-def test_connections_during_a_stop_are_answered(declare: Declare, sysbox: Sysbox) -> None:
+def test_connections_during_a_stop_are_answered(
+    declare: Declare, sysbox: Sysbox, tmp_path: Path
+) -> None:
     """The kernel keeps them, and the next start has them: by idleness and by the administrator."""
-    slow = SERVER.replace("exit 0", "sleep 1; exit 0")
-    listen(declare, sysbox, "IdleStop=1", slow)
-    assert get() == "hello"
-    first = declare.container().pid
-    eventually(lambda: state() == "deactivating", "it stops")
-    assert get() == "hello"
-    second = declare.container().pid
-    assert second != first
-    systemctl("stop", "--no-block", SERVICE)
-    eventually(lambda: state() == "deactivating", "it stops again")
-    assert get() == "hello"
-    assert declare.container().pid != second
+    slow = SERVER.replace("exit 0", "while ! test -e /end/now; do sleep 0.05; done; exit 0")
+    listen(declare, sysbox, f"IdleStop=1\nVolume={tmp_path}:/end", slow)
+    now = tmp_path / "now"
+    # while a connection is open it does not stop, however long it takes to look
+    with socket.create_connection(("127.0.0.1", PORT), timeout=TIMEOUT):
+        assert get() == "hello"
+        pid = declare.container().pid
+    for stop in ((), ("stop", "--no-block", SERVICE)):
+        if stop:
+            systemctl(*stop)
+        eventually(lambda: state() == "deactivating", "it stops")
+        with (
+            socket.create_connection(("127.0.0.1", PORT), timeout=TIMEOUT),
+            socket.create_connection(("127.0.0.1", PORT), timeout=TIMEOUT) as asking,
+        ):
+            asking.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert state() == "deactivating"
+            now.touch()  # only now does it end
+            assert asking.recv(100).startswith(b"HTTP/")
+            before, pid = pid, declare.container().pid
+            assert pid != before
+            now.unlink()
+    now.touch()
 
 
 @pytest.mark.parametrize("victim", ["proxy", "monitor", "payload"])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import Containers, systemctl
+from containers import Containers, eventually, systemctl
 from lane import Sysbox
 from test_units import SERVICE, Declare
 
@@ -213,6 +213,8 @@ def test_an_agent_answers(
         assert first["pid"] == first["state"]["pid"] > 1
         return
     one = containers(*flags)
+    # what it was sent may wait in its socket yet
+    eventually(lambda: agent.states, "the agent has read it")
     assert agent.states[0]["state"]["id"] == one.id
     assert agent.states[0]["pid"] == one.pid
     done = sysbox("exec", one.id, "mkdir", "/x")

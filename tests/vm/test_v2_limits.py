@@ -315,7 +315,8 @@ def test_delegation(containers: Containers) -> None:
     one.sh(
         "cd /sys/fs/cgroup; mkdir app init;"
         " for pid in $(cat cgroup.procs); do echo $pid >init/cgroup.procs || true; done;"
-        " echo +memory +pids >cgroup.subtree_control;"
+        # the process by which sysbox makes that of exec is there for a moment
+        " until echo +memory +pids >cgroup.subtree_control; do sleep 0.1; done;"
         " echo 33554432 >app/memory.max; cat app/memory.max"
     )
     systemctl("daemon-reload")
