@@ -20,7 +20,7 @@ from sysbox.linux import cgroup
 
 Found = TypeVar("Found")
 V1 = probe().cgroup_mode == "v1"
-PATIENCE = 15.0 * SLOWNESS  # seconds for anything that comes by itself
+PATIENCE = 30.0 * SLOWNESS  # seconds for anything that comes by itself
 
 
 class Container:

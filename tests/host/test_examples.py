@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from containers import eventually, is_active, systemctl
-from lane import SYSBOX, Sysbox
+from lane import SLOWNESS, SYSBOX, Sysbox
 from test_databases import PGDATA, PROGRAMS, SERVICES, UNPACKED, archive
 
 ROOT = Path(__file__).parents[2] / "examples"
@@ -100,7 +100,8 @@ def examples(sysbox: Sysbox, images: None, tmp_path: Path) -> Iterator[Examples]
     # one goes with all units of its file; what others need comes last
     while listed := sysbox("unit", "list", "--format", "{{.Unit}}").stdout.split():
         listed.sort(key=lambda one: one.endswith(("-volume.service", "-network.service")))
-        sysbox("unit", "uninstall", "--force", listed[0], check=True)
+        # the StopTimeout= of one is a minute, and what makes its database heeds no stop signal
+        sysbox("unit", "uninstall", "--force", listed[0], check=True, timeout=180 * SLOWNESS)
     systemctl("reset-failed", check=False)
     sysbox("volume", "rm", "-f", "systemd-database", "systemd-webapp", check=True)
     if not sysbox("network", "exists", "systemd-webapp").returncode:

@@ -111,8 +111,15 @@ def test_of_large_ones_few_are_kept(tmp_path: Path) -> None:
 def test_what_may_be_in_use_is_kept(tmp_path: Path) -> None:
     """Another checkout's, used an hour ago or named by a process that runs."""
     entries = aged(tmp_path, 0.2, 0.4, 0.6, 0.8, 8, 9)
-    waits = [sys.executable, "-c", "input()", f"file={entries[4]}/disk,snapshot=on"]
-    with subprocess.Popen(waits, stdin=subprocess.PIPE) as process:
+    waits = [
+        sys.executable,
+        "-c",
+        "input(print(flush=True))",
+        f"file={entries[4]}/disk,snapshot=on",
+    ]
+    with subprocess.Popen(waits, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()  # execve(2) closes what Popen waits for, and sets the words after it
         cached(tmp_path, [], "new")
         process.kill()
     assert [entry.exists() for entry in entries] == [True] * 5 + [False]
