@@ -82,12 +82,18 @@ def events(sysbox: Sysbox, start: float) -> list[dict[str, Any]]:
     return [json.loads(one) for one in sysbox(*command, check=True).stdout.splitlines()]
 
 
+def settled() -> float:
+    """Seconds of the epoch from which on no event of an earlier test is in the journal: all are read."""
+    subprocess.run(["journalctl", "--sync"], check=True)
+    return time.time()
+
+
 def written(*matches: str) -> bool:
     return b"forged" in subprocess.check_output(["journalctl", "-q", "-o", "cat", *matches])
 
 
 def test_events_of_a_local_user(sysbox: Sysbox, containers: Containers) -> None:
-    start = time.time()
+    start = settled()
     watching = popen("events", "--format", "{{.Action}} {{.Actor.ID}}")
     try:
         forge(
@@ -203,7 +209,7 @@ def test_a_container_whose_processes_end_at_once(sysbox: Sysbox, containers: Con
 
 def test_what_root_writes_that_is_not_signed(sysbox: Sysbox, containers: Containers) -> None:
     """Also what a damaged time says: no event has it, and none after it is lost."""
-    start = time.time()
+    start = settled()
     forge(
         event("die", FORGED, "ghost", SYSBOX_SIGNATURE="0" * 64),
         *(event("die", FORGED, "ghost", SYSBOX_TIME_NSEC=moment) for moment in TIMES),

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from containers import Container, Containers, commands, systemctl
+from containers import Container, Containers, commands, eventually, systemctl
 from lane import SLOWNESS, SYSBOX, Sysbox
 
 ALLOW = "SCMP_ACT_ALLOW"
@@ -42,8 +42,13 @@ def nothing_is_left(sysbox: Sysbox, *others: Container) -> None:
     """Of a container named refused: no process, record, scope."""
     assert not [line for line in commands() if "--name refused" in line]
     assert "refused" not in sysbox("ps", "-a", "--format", "{{.Names}}", check=True).stdout.split()
-    scopes = systemctl("list-units", "--plain", "--no-legend", "--state=active", "docker-*.scope")
-    assert {line.split()[0] for line in scopes.splitlines()} == {one.scope for one in others}
+    listing = ("list-units", "--plain", "--no-legend", "--state=active", "docker-*.scope")
+
+    def scopes() -> set[str]:
+        return {line.split()[0] for line in systemctl(*listing).splitlines()}
+
+    # a start that has failed waits a second at most until systemd has noticed the end of its scope
+    eventually(lambda: scopes() == {one.scope for one in others}, "no scope of its own")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from sysbox.container import health
 from sysbox.container.health import Result, State
 from sysbox.spec import Health
 
-QUICK = ("--health-interval", "100ms", "--health-timeout", "2s", "--health-retries", "2")
+QUICK = ("--health-interval", "100ms", "--health-timeout", "60s", "--health-retries", "2")
 FILE = ("--health-cmd", "test -e /well && echo fine")
 
 
@@ -111,12 +111,16 @@ def test_paused_in_the_midst_of_a_check(containers: Containers) -> None:
     is_now(other, "unhealthy")
     before = one.inspect("State.Health.Log")
     one("unpause")
-    eventually(lambda: one.inspect("State.Health.Log") != before, "checks go on")
-    assert {check["ExitCode"] for check in one.inspect("State.Health.Log")} == {0}
+
+    def since() -> list[dict[str, object]]:
+        return [each for each in one.inspect("State.Health.Log") if each not in before]
+
+    # of the others, which were not paused, a busy machine may have made one too slow
+    assert eventually(since, "checks go on")[0]["ExitCode"] == 0
 
 
 @pytest.mark.parametrize("action", ["kill", "stop", "restart"])
-def test_what_follows(containers: Containers, action: str) -> None:
+def test_what_follows(sysbox: Sysbox, containers: Containers, action: str) -> None:
     command = ("sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done")
     one = containers(
         *QUICK, "--health-cmd", "test ! -e /ill", "--health-on-failure", action, command=command
@@ -124,7 +128,8 @@ def test_what_follows(containers: Containers, action: str) -> None:
     is_now(one, "healthy")
     eventually(lambda: "ready" in one("logs"), "its trap is set")
     pid = one.pid
-    one.sh("touch /ill")
+    # not waited for: it may be killed along with the container
+    sysbox("exec", "-d", one.id, "touch", "/ill", check=True)
     if action == "restart":
         eventually(lambda: one.pid not in (0, pid), "it was started again")
         one("rm", "-f")

@@ -61,14 +61,14 @@ def test_one_that_ends_before_it_is_ready_has_failed(declare: Declare, sysbox: S
 def test_the_watchdog_of_the_service(declare: Declare, sysbox: Sysbox, init: str) -> None:
     """The payload learns of it as any service does, and feeds it until it is told not to."""
     feed = (
-        "test $WATCHDOG_PID = $$ && test $WATCHDOG_USEC = 1500000 && systemd-notify --ready && "
+        "test $WATCHDOG_PID = $$ && test $WATCHDOG_USEC = 2500000 && systemd-notify --ready && "
         "while ! test -e /tmp/enough; do systemd-notify WATCHDOG=1; sleep 0.1; done; sleep 1000"
     )
     sysbox(
         "unit", "install",
         declare.file(
             f'Notify=yes\nStopSignal=KILL\nRunInit={init}\nExec=sh -c "{feed.replace("$", "$$")}"',
-            "WatchdogSec=1500ms",
+            "WatchdogSec=2500ms",
         ), check=True,
     )  # fmt: skip
     systemctl("start", SERVICE)
@@ -81,9 +81,9 @@ def test_the_watchdog_of_the_service(declare: Declare, sysbox: Sysbox, init: str
 
 
 def test_a_start_that_asks_for_more_time(declare: Declare, sysbox: Sysbox) -> None:
-    wait = 2 * SLOWNESS
+    wait = 4 * SLOWNESS  # until it has asked, which takes a busy machine two seconds
     more = "systemd-notify EXTEND_TIMEOUT_USEC=60000000"
-    script = f"{more}; sleep {wait + 1}; systemd-notify --ready; sleep 1000"
+    script = f"{more}; sleep {wait + 0.5}; systemd-notify --ready; sleep 1000"
     one = declare.begin(f'Exec=sh -c "{script}"', f"TimeoutStartSec={wait}")
     eventually(lambda: state() == "active", "it was given the time")
     assert one.pid

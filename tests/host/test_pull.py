@@ -15,9 +15,10 @@ import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
-from containers import popen
+from containers import eventually, popen
 from lane import SYSBOX, Sysbox
 from registryserver import UNPACKED, Certificates, Registry, digest_of, program
 
@@ -429,7 +430,13 @@ def test_events(sysbox: Sysbox, registry: Registry, base: bytes) -> None:
         "--filter",
         "type=image",
     )
-    found = [json.loads(line) for line in sysbox(*words, check=True).stdout.splitlines()]
+
+    def told() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in sysbox(*words, check=True).stdout.splitlines()]
+
+    # journald reads them when it gets to it
+    eventually(lambda: "push" in [one["Action"] for one in told()], "the last event")
+    found = told()
     assert [(one["Action"], one["Actor"]["Attributes"]["name"]) for one in found] == [
         ("pull", name), ("push", f"{registry.host}/events/app:2"),
     ]  # fmt: skip

@@ -156,7 +156,7 @@ def test_a_full_disk_at_any_step_of_a_pull(
         done
     """
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=120
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=5 * TIMEOUT
     )
     lines = done.stdout.splitlines()
     assert len(lines) == 13, done.stdout + done.stderr

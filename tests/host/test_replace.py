@@ -191,7 +191,10 @@ def test_a_signal_meanwhile(containers: Containers, sysbox: Sysbox, image: str) 
     assert old.inspect("State.Status") == "created"
     with NetworkLock():  # which keeps the start from its end; what undoes it needs the lock too
         run = subprocess.Popen(words, stderr=PIPE, text=True)
-        eventually(lambda: sysbox("inspect", old.id).returncode, "the other one is removed")
+        eventually(
+            lambda: sysbox("inspect", old.id).returncode and not Path(CONTAINERS, old.id).exists(),
+            "the other one is removed, and its directory",
+        )
         run.terminate()
     said = run.communicate()[1]
     assert (said.strip(), run.returncode) == (GONE, 130)

@@ -17,7 +17,7 @@ import pytest
 from containers import Containers, commands, eventually, popen
 from lane import SYSBOX, Sysbox
 
-PATIENCE = 15.0
+PATIENCE = 60.0  # seconds for what comes by itself, on a busy machine too
 
 
 class Terminal:
@@ -317,7 +317,8 @@ def test_detach_from_run(
     again.expect("got-second")
     again.type("end\n")
     assert again.end() == 3
-    assert sysbox("inspect", left.id).returncode == 1
+    # attach ends with the run, and its supervisor removes it next
+    eventually(lambda: sysbox("inspect", left.id).returncode == 1, "--rm holds")
 
 
 def test_detach_from_exec(open_terminal: type[Terminal], containers: Containers) -> None:
