@@ -40,6 +40,14 @@ class NotFound(SysboxError):
     """No such container, image, file."""
 
 
+class Gone(NotFound):
+    """No container has, or has any more, the full id `container`."""
+
+    def __init__(self, container: str) -> None:
+        super().__init__(f"no such container: {container[:12]}")
+        self.container = container
+
+
 class ImageNotFound(NotFound):
     """No image of this name in the store; a registry may have it."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import posix
 
-from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound
+from sysbox.base.errors import Conflict, FormatError, Gone, KernelError, NotFound
 from sysbox.base.files import remove_at, remove_tree
 from sysbox.base.flock import Held
 from sysbox.base.paths import CONTAINERS, RUN_CONTAINERS
@@ -103,7 +103,7 @@ def _open(container_id: str, *, create: bool = False) -> int:
         except FileNotFoundError:
             return posix.open(_path(container_id), _FLAGS | posix.O_CREAT, 0o600)
     except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(f"no such container: {container_id[:12]}") from None
+        raise Gone(container_id) from None
     except OSError as error:
         if error.errno not in _NO_FILE:
             raise KernelError.of("open", _path(container_id), error) from None

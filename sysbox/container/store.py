@@ -14,7 +14,14 @@ import posix
 import time
 
 from sysbox.base import codec
-from sysbox.base.errors import Conflict, FormatError, KernelError, NotFound, Outrun, Unsupported
+from sysbox.base.errors import (
+    Conflict,
+    FormatError,
+    Gone,
+    NotFound,
+    Outrun,
+    Unsupported,
+)
 from sysbox.base.files import (
     LIMIT,
     is_directory,
@@ -27,8 +34,8 @@ from sysbox.base.files import (
 from sysbox.base.paths import CONTAINERS, NAMES, RUN_CONTAINERS
 from sysbox.container import identity
 from sysbox.container.identity import HEX, is_id
-from sysbox.container.locks import REMOVED, ContainersLock, Lock, advice
-from sysbox.container.names import is_stale, owner_of, release_name, take_name
+from sysbox.container.locks import ContainersLock, Lock, advice
+from sysbox.container.names import owner_of, release_name, take_name
 from sysbox.container.records import Final as Final
 from sysbox.container.records import Record as Record
 from sysbox.container.records import Runtime as Runtime
@@ -40,11 +47,11 @@ from sysbox.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import Any
 
 
-_DRAFT = ".new-"  # before the id: a container's directory until its lock is held
+DRAFT = ".new-"  # before the id: a container's directory until its lock is held
 # bytes; a published port takes more than in the record, with its address and port of the host
 _STATE_LIMIT = 4 * LIMIT
 
@@ -109,11 +116,11 @@ def _appear(record: Record) -> Lock:
     """Make a container's directory; its lock is held before it has its final name, so that `gc` never takes
     it for an interrupted one.
     """
-    draft = f"{CONTAINERS}/{_DRAFT}{record.id}"
+    draft = f"{CONTAINERS}/{DRAFT}{record.id}"
     with ContainersLock():
         posix.mkdir(draft, 0o700)
         try:
-            lock = Lock(f"{_DRAFT}{record.id}", create=True)
+            lock = Lock(f"{DRAFT}{record.id}", create=True)
             posix.rename(draft, record.directory)
         except BaseException:
             remove_tree(draft)
@@ -147,7 +154,7 @@ def _not_lost(container_id: str) -> bytes:
         return data
     if begun:
         raise FormatError(f"the record of container {container_id[:12]} is missing")
-    raise NotFound(f"no such container: {container_id[:12]}")
+    raise Gone(container_id)
 
 
 def ids() -> list[str]:
@@ -156,45 +163,6 @@ def ids() -> list[str]:
         return [name for name in posix.listdir(CONTAINERS) if is_id(name)]
     except FileNotFoundError:
         return []
-
-
-def discard_drafts() -> list[str]:
-    """Remove directories of containers whose making or removal was interrupted; returns their ids."""
-    left = _sweep(CONTAINERS, lambda name: name.startswith((_DRAFT, REMOVED)))
-    return [name.removeprefix(_DRAFT).removeprefix(REMOVED) for name in left]
-
-
-def free_stale_names() -> list[str]:
-    """Free all names that lead to no container; returns them."""
-    return _sweep(NAMES, is_stale)
-
-
-def forget_stale_runs() -> list[str]:
-    """Remove the runs of containers that no longer exist; returns their ids."""
-    return _sweep(RUN_CONTAINERS, lambda name: not is_directory(f"{CONTAINERS}/{name}"))
-
-
-def _sweep(directory: str, is_stale_entry: Callable[[str], bool]) -> list[str]:
-    """Remove the entries for which `is_stale_entry`; none while a process adds or removes a container."""
-    try:
-        with ContainersLock(exclusive=True, wait=False):
-            left = [name for name in posix.listdir(directory) if is_stale_entry(name)]
-            _remove_all(f"{directory}/{name}" for name in left)
-    except (Conflict, FileNotFoundError, NotFound):
-        return []
-    return left
-
-
-def _remove_all(paths: Iterable[str]) -> None:
-    """Remove all paths; raises the first KernelError when all have been tried."""
-    failed: list[KernelError] = []
-    for path in paths:
-        try:
-            remove_tree(path)
-        except KernelError as error:
-            failed.append(error)
-    if failed:
-        raise failed[0]
 
 
 def resolve(text: str) -> str:

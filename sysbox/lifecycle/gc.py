@@ -10,7 +10,7 @@ from sysbox import scope
 from sysbox.base.errors import Conflict, FormatError, NotFound, SysboxError
 from sysbox.base.files import is_directory, stale_files, unlink
 from sysbox.base.paths import CONTAINERS, NETWORK, NETWORKS, RUN, SECRETS, STATE
-from sysbox.container import id_ranges, levels, pods, store
+from sysbox.container import id_ranges, leftovers, levels, pods, store
 from sysbox.container.locks import Lock
 from sysbox.container.names import owns_name, release_name, taken_names
 from sysbox.container.status import has_scope
@@ -101,7 +101,7 @@ def _rest(container_id: str) -> str:
 
 
 def _drafts() -> Iterator[str]:
-    for container_id in store.discard_drafts():
+    for container_id in leftovers.discard_drafts():
         yield _rest(container_id)
     if mapping_attempts.discard():
         yield "removed what was left of an attempt to map ids"
@@ -189,7 +189,7 @@ def _known(container_id: str) -> bool:
 
 
 def _runs() -> Iterator[str]:
-    for container_id in store.forget_stale_runs():
+    for container_id in leftovers.forget_stale_runs():
         yield f"forgot the run of {container_id[:12]}"
 
 
@@ -279,7 +279,7 @@ def _files() -> Iterator[str]:
 
 
 def _names() -> list[str]:
-    freed = store.free_stale_names()
+    freed = leftovers.free_stale_names()
     freed += [name for name, owner in taken_names().items() if _half_renamed(name, owner)]
     return [f"freed the name {name}" for name in freed]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal
 import posix
 
-from sysbox.base.errors import Conflict, Outrun, SpecError, SysboxError
+from sysbox.base.errors import Conflict, Gone, Outrun, SpecError, SysboxError
 from sysbox.base.files import unlink
 from sysbox.base.visible import for_terminal
 from sysbox.container.status import read_status
@@ -91,8 +91,7 @@ def _started(spec: ContainerSpec, notices: Notices) -> tuple[Record, Attended | 
             attended = _attend(record, notices, plan)
     except BaseException as error:
         _abandon(record)
-        # of this process, or what its service has reported
-        if isinstance(error, SysboxError) and record.id[:12] in f"{error}".split(": "):
+        if isinstance(error, Gone) and error.container == record.id:
             raise Outrun(
                 f"another command has removed the container {record.name} while it started"
             ) from None

@@ -8,7 +8,7 @@ import select
 
 from sysbox import scope
 from sysbox.base import codec
-from sysbox.base.errors import SysboxError
+from sysbox.base.errors import Gone, SysboxError
 from sysbox.base.files import make_private, unlink
 from sysbox.host import probe
 from sysbox.linux import unix
@@ -98,6 +98,8 @@ class _Report:
         values = codec.loads(data, self._path)
         with Bus.connect() as bus:
             scope.await_inactive(bus, unit)
+        if "gone" in values:
+            raise Gone(values["gone"])
         raise SysboxError(values["message"], hint=values["hint"], status=values["status"])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from sysbox.base import codec
-from sysbox.base.errors import Conflict, SysboxError
+from sysbox.base.errors import Conflict, Gone, SysboxError
 from sysbox.base.paths import RUN
 from sysbox.host import exists
 from sysbox.linux import unix
@@ -27,7 +27,10 @@ def send(container_id: str, error: SysboxError | None) -> None:
     """Tell the client that the command runs, or why not. Often no client waits."""
     data = b""
     if error is not None:
-        data = codec.dumps({"message": error.message, "hint": error.hint, "status": error.status})
+        values = {"message": error.message, "hint": error.hint, "status": error.status}
+        if isinstance(error, Gone):
+            values["gone"] = error.container
+        data = codec.dumps(values)
     try:
         unix.send(path_of(container_id), data, wait=False)
     except OSError:

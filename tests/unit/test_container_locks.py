@@ -9,7 +9,7 @@ import pytest
 
 from sysbox.base.errors import Conflict, FormatError, NotFound
 from sysbox.base.files import remove_tree
-from sysbox.container import locks, store
+from sysbox.container import leftovers, locks, store
 from sysbox.container.locks import ContainersLock, Lock
 
 ID = "ab" * 32
@@ -18,7 +18,7 @@ ID = "ab" * 32
 @pytest.fixture
 def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where containers are: one, with its lock."""
-    for module in (locks, store):
+    for module in (leftovers, locks, store):
         monkeypatch.setattr(module, "CONTAINERS", f"{tmp_path}")
     monkeypatch.setattr(store, "RUN_CONTAINERS", f"{tmp_path}/run")
     (tmp_path / ID).mkdir()
@@ -96,7 +96,7 @@ def test_a_directory_that_is_being_removed_is_no_container(
 def test_a_removal_that_was_interrupted_is_finished(containers: Path) -> None:
     (containers / ID).rename(containers / f".old-{ID}")
     assert store.ids() == []
-    assert store.discard_drafts() == [ID]
+    assert leftovers.discard_drafts() == [ID]
     assert not (containers / f".old-{ID}").exists()
 
 
@@ -118,9 +118,9 @@ def test_nobody_is_alone_where_somebody_goes_through(containers: Path) -> None:
     with ContainersLock(), ContainersLock():
         with pytest.raises(Conflict):
             ContainersLock(exclusive=True, wait=False)
-        assert store.discard_drafts() == []
+        assert leftovers.discard_drafts() == []
     assert draft.exists()
-    assert store.discard_drafts() == ["cd" * 32]
+    assert leftovers.discard_drafts() == ["cd" * 32]
     assert not draft.exists()
 
 
@@ -130,4 +130,4 @@ def test_where_there_is_no_directory_nobody_goes_through(
     monkeypatch.setattr(locks, "CONTAINERS", f"{tmp_path}/none")
     with pytest.raises(NotFound):
         ContainersLock()
-    assert store.discard_drafts() == []
+    assert leftovers.discard_drafts() == []

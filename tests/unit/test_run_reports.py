@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sysbox.base.errors import Conflict, described
+from sysbox.base.errors import Conflict, Gone, described
 from sysbox.linux import unix
 from sysbox.run import reports
 
@@ -43,6 +43,9 @@ def test_a_start_and_a_failure(client: socket.socket) -> None:
     assert client.recv(100) == b""
     reports.send(ID, Conflict("no room", hint="make some"))
     assert answer(client) == {"message": "no room", "hint": "make some", "status": 125}
+    # by which a client knows that another command has removed the container
+    reports.send(ID, Gone(ID))
+    assert answer(client)["gone"] == ID
     client.close()
     reports.send(ID, None)
     os.unlink(reports.path_of(ID))
