@@ -80,6 +80,7 @@ def stop(record: Record, timeout: int | None, signal: int | None = None) -> None
         return
     patience = record.spec.stop_timeout if timeout is None else timeout
     if not by_systemd:
+        exit_record.mark_stopped(record)
         # else the monitor sends the signal, and thaws
         signals.send(runtime, signals.stop_signal(record) if signal is None else signal)
         if is_frozen(probe(), runtime.cgroup):

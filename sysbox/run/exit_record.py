@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.records import Record, Runtime
 
+# files in the directory of a run
+_TIMED_OUT, _STOPPED = "timeout", "stopped"
 _LOST = 137  # as after SIGKILL: no process saw how it ended
 
 
@@ -52,6 +54,7 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
         return final.replace(quick_ends=_quick_ends(record, runtime) if policy else 0)
     code = systemd_mode.exit_status(record.spec, record.argv, ended.code)
     rebooted = code != ended.code and ended.signal == systemd_mode.RESTART
+    rebooted = rebooted and not exists(f"{record.run_directory}/{_STOPPED}")
     if code != ended.code:
         # systemd inside ended by itself: its reboot(2) looks like a signal
         ended = ended.replace(code=code, signal=0)
@@ -100,7 +103,7 @@ def _previous(record: Record) -> Final | None:
 def _how(record: Record, ended: Ended) -> str:
     if ended.oom and ended.signal == 9:
         return "oom"
-    if ended.timeout or (ended.signal == 9 and exists(_marker(record))):
+    if ended.timeout or (ended.signal == 9 and exists(f"{record.run_directory}/{_TIMED_OUT}")):
         return "timeout"
     return "signalled" if ended.signal else "exited"
 
@@ -161,9 +164,15 @@ def reason(error: BaseException) -> str:
 
 def mark_timed_out(record: Record) -> None:
     """Note that a SIGKILL from now on means that the container did not stop in time."""
+    _mark(record, _TIMED_OUT)
+
+
+def mark_stopped(record: Record) -> None:
+    """Note that its user stops it: a reboot from now on is an end like any other."""
+    if systemd_mode.applies(record.spec, record.argv):
+        _mark(record, _STOPPED)
+
+
+def _mark(record: Record, what: str) -> None:
     if exists(record.run_directory):
-        write_file(_marker(record), b"")
-
-
-def _marker(record: Record) -> str:
-    return f"{record.run_directory}/timeout"
+        write_file(f"{record.run_directory}/{what}", b"")
