@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from containers import Container, Containers, eventually, popen
+from containers import Container, Containers, eventually, popen, systemctl
 from lane import Sysbox
 
 from sysbox.container.events import MESSAGE_IDS
@@ -169,3 +169,21 @@ def test_journalctl_finds_them(containers: Containers) -> None:
 
     eventually(found, "a record")
     assert json.loads(found())["MESSAGE"].startswith("container start ")
+
+
+def test_what_journald_has_not_read_yet(sysbox: Sysbox) -> None:
+    """It is waited for: an event of a command that has ended is there."""
+    begin = time.time()
+    systemctl("kill", "--signal=STOP", "systemd-journald")
+    try:
+        sysbox("volume", "create", "unread", check=True)
+        words = ("events", "--since", f"{begin:.6f}", "--until", "0s", "--format", "{{.Actor.ID}}")
+        with popen(*words) as asking:
+            assert asking.stdout
+            # without the wait it ends by then
+            assert select.select([asking.stdout], [], [], 1) == ([], [], [])
+            systemctl("kill", "--signal=CONT", "systemd-journald")
+            assert asking.communicate(timeout=60)[0] == "unread\n"
+    finally:
+        systemctl("kill", "--signal=CONT", "systemd-journald")
+        sysbox("volume", "rm", "unread", check=True)

@@ -15,7 +15,7 @@ from sysbox.docker.shapes import Strings, Struct
 from sysbox.lifecycle import control
 from sysbox.parse.filters import grouped, has_label
 from sysbox.parse.time import parse_moment
-from sysbox.units import journalread, names, watch
+from sysbox.units import journal, journalread, names, watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ _GRACE = 1.0  # seconds for a supervisor to record the end itself
 
 def main(values: Values) -> int:
     """0 once everything up to --until is printed; without it, until it is interrupted."""
+    # what was sent may not have been read yet, and its time is that at which journald reads it
+    journal.synchronize()
     now = time.time()
     since = parse_moment(values.since, "--since", now) if values.since else None
     until = parse_moment(values.until, "--until", now) if values.until else None
