@@ -14,14 +14,7 @@ import posix
 import time
 
 from sysbox.base import codec
-from sysbox.base.errors import (
-    Conflict,
-    FormatError,
-    Gone,
-    NotFound,
-    Outrun,
-    Unsupported,
-)
+from sysbox.base.errors import Conflict, FormatError, Gone, NotFound, Outrun, Unsupported
 from sysbox.base.files import (
     LIMIT,
     is_directory,
