@@ -21,7 +21,7 @@
  * open for a while (--hold), passes on what it tells systemd (--notify, see notify.h), passes SIGTERM on as the container's stop signal (SIGKILL after the timeout; a
  * negative one waits for ever), and when PID ends writes DIRECTORY/exit, one line of JSON:
  *
- *     {"code":N,"signal":N,"oom":BOOL,"oom_told":BOOL,"timeout":BOOL,"unrecorded":BOOL,"finished":NANOSECONDS,
+ *     {"code":N,"signal":N,"oom":BOOL,"oom_told":BOOL,"timeout":BOOL,"stopped":BOOL,"unrecorded":BOOL,"finished":NANOSECONDS,
  *      "usage":{"FILE":"text",...}}
  *
  * code is the exit status of a shell (128 plus the signal), unrecorded says that there was a recorder of its system
@@ -60,6 +60,7 @@ static struct {
     int freezer;      /* freezer.state or cgroup.freeze */
     const char *thaw; /* what is written there */
     int asked;        /* to stop: the service has then succeeded, whatever the container's status */
+    int stopped;      /* asked before the container had ended: machined stops the scope of one that has */
     int oom_policy;   /* the first letter of continue, stop, kill */
     int timeout;      /* the container was killed, since it did not stop in time */
     int64_t deadline; /* milliseconds(); 0 until a stop is requested */
@@ -129,6 +130,7 @@ static _Noreturn void finish(const siginfo_t *how)
     end = put_text(put_text(end, ",\"oom\":"), oom ? "true" : "false");
     end = put_text(put_text(end, ",\"oom_told\":"), told ? "true" : "false");
     end = put_text(put_text(end, ",\"timeout\":"), monitor.timeout ? "true" : "false");
+    end = put_text(put_text(end, ",\"stopped\":"), monitor.stopped ? "true" : "false");
     end = put_text(put_text(end, ",\"unrecorded\":"), lacking ? "true" : "false");
     end = put_text(end, ",\"finished\":");
     end = put_number(end, (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec);
@@ -143,12 +145,18 @@ static _Noreturn void finish(const siginfo_t *how)
 }
 
 /* The container stays a zombie until we exit: its pid must not be reused while its last lines are sent. */
+static int has_ended(siginfo_t *how)
+{
+    how->si_pid = 0;
+    if (waitid(P_PID, (id_t)monitor.pid, how, WEXITED | WNOHANG | WNOWAIT) < 0)
+        fail("the container is not a child of this process");
+    return how->si_pid == monitor.pid;
+}
+
 static void look(void)
 {
-    siginfo_t how = {0};
-    if (waitid(P_PID, (id_t)monitor.pid, &how, WEXITED | WNOHANG | WNOWAIT) < 0)
-        fail("the container is not a child of this process");
-    if (how.si_pid == monitor.pid)
+    siginfo_t how;
+    if (has_ended(&how))
         finish(&how);
 }
 
@@ -213,12 +221,14 @@ static void out_of_memory(void)
 static void take_signals(int fd)
 {
     struct signalfd_siginfo info;
+    siginfo_t how;
     while (read(fd, &info, sizeof info) == sizeof info) {
         if (info.ssi_signo == SIGIO)
             helper_changed();
         if (info.ssi_signo != SIGTERM)
             continue;
         monitor.asked = 1;
+        monitor.stopped |= !has_ended(&how);
         health.due = 0;
         health.id = NULL;
         stop();

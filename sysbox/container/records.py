@@ -227,6 +227,7 @@ class Ended(Frozen):
     oom: bool = False
     oom_told: bool = False  # the event `oom` was emitted when it happened
     timeout: bool = False  # it did not stop in time, and was killed
+    stopped: bool = False  # systemd had its service stopped before
     finished_ns: int = 0
     usage: Usage = Usage()
     error: str = ""  # why the supervisor could not go on and killed it

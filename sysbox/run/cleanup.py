@@ -5,20 +5,14 @@
 
 from __future__ import annotations
 
-from sysbox import scope
 from sysbox.base import wait
 from sysbox.base.errors import Conflict, NotFound
 from sysbox.container import store
 from sysbox.container.locks import Lock
-from sysbox.run import again, reports, restart, tuned
+from sysbox.run import reports, restart, tuned
 from sysbox.run.exit import await_end, settle
 from sysbox.run.teardown import stop_scope
 from sysbox.units import unit_file
-from sysbox.units.bus import Bus
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from sysbox.container.store import Record
 
 _PATIENCE, _POLL = 1.0, 0.01  # seconds: less than a start waits for the name of its scope
 
@@ -77,28 +71,10 @@ def _record_end(container_id: str) -> int:
     settle(record.id)
     if restart.needs_stopper(record):
         restart.stop_stopper(record.id)
-    final = store.final(record.id)
-    # whichever process has recorded the end
-    rebooted = final is not None and final.rebooted
-    if rebooted and _is_stopped(record):
-        rebooted = False
-        _stay_ended(record)
     if unit_file.has_policy(record):
         unit_file.save_boot_choice(record)
-    elif rebooted:
+        return 0
+    if (final := store.final(record.id)) is not None and final.rebooted:
+        # whichever process has recorded the end
         restart.start_again(record)
     return 0
-
-
-def _stay_ended(record: Record) -> None:
-    try:
-        with Lock(record.id):
-            again.give_up(record)
-    except NotFound:
-        pass  # it was removed
-
-
-def _is_stopped(record: Record) -> bool:
-    """Whether systemd stops the service, of which this is a part: by request, or as the host shuts down."""
-    with Bus.connect() as bus:
-        return scope.progress(bus, unit_file.service_of(record))[1] != 0

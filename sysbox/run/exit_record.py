@@ -39,6 +39,7 @@ def of_monitor(directory: str) -> Ended | None:
             oom=bool(values["oom"]),
             oom_told=bool(values.get("oom_told", False)),
             timeout=bool(values["timeout"]),
+            stopped=bool(values.get("stopped", False)),
             unrecorded=bool(values.get("unrecorded", False)),
             finished_ns=int(values["finished"]),
         )
@@ -53,8 +54,8 @@ def of_run(record: Record, runtime: Runtime, ended: Ended | None) -> Final:
         final = unseen(runtime.started_ns, "its supervisor was killed")
         return final.replace(quick_ends=_quick_ends(record, runtime) if policy else 0)
     code = systemd_mode.exit_status(record.spec, record.argv, ended.code)
-    rebooted = code != ended.code and ended.signal == systemd_mode.RESTART
-    rebooted = rebooted and not exists(f"{record.run_directory}/{_STOPPED}")
+    stopped = ended.stopped or exists(f"{record.run_directory}/{_STOPPED}")
+    rebooted = code != ended.code and ended.signal == systemd_mode.RESTART and not stopped
     if code != ended.code:
         # systemd inside ended by itself: its reboot(2) looks like a signal
         ended = ended.replace(code=code, signal=0)

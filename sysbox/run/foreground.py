@@ -166,6 +166,7 @@ class Attended:
                 return
             requests.close()
             exit_record.mark_timed_out(self._record)
+            exit_record.mark_stopped(self._record)
             process.send(started.pidfd, signals.stop_signal(self._record))
             start.thaw(started)
 

@@ -62,11 +62,13 @@ def test_it_goes_with_rm(sysbox: Sysbox, containers: Containers, how: str) -> No
     assert sysbox("gc", check=True).stdout == ""
 
 
-def test_in_the_foreground(sysbox: Sysbox, image: str) -> None:
+@pytest.mark.parametrize("how", ["stop", "scope"])
+def test_in_the_foreground(sysbox: Sysbox, image: str, how: str) -> None:
     words = ("run", "--rm", "--systemd=always", "--name", "foreground", image, *REBOOTS)
     with popen(*words, stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
-        sysbox("stop", "foreground", check=True)
+        found = sysbox("inspect", "-f", "{{.Id}}", "foreground", check=True).stdout.strip()
+        stop(Container(sysbox, found), how)
         assert (process.wait(60), process.stdout.read()) == (0, "")
     assert sysbox("inspect", "foreground").returncode == 1
