@@ -227,8 +227,8 @@ static void take_signals(int fd)
             helper_changed();
         if (info.ssi_signo != SIGTERM)
             continue;
-        monitor.asked = 1;
         monitor.stopped |= !has_ended(&how);
+        monitor.asked = 1;
         health.due = 0;
         health.id = NULL;
         stop();
