@@ -381,9 +381,12 @@ def _state(bus: Bus, unit: str) -> tuple[str, str, str]:
     return values[0], values[1], values[2] if len(values) > 2 else ""
 
 
-def await_inactive(bus: Bus, unit: str, timeout: float = TIMEOUT) -> bool:
-    """Wait at most `timeout` seconds until a unit is inactive or failed; False on timeout."""
-    return wait.until(lambda: active_state(bus, unit) in ENDED, timeout, _STEP)
+def await_inactive(
+    bus: Bus, unit: str, timeout: float = TIMEOUT, *, or_starting: bool = False
+) -> bool:
+    """Wait at most `timeout` seconds until a unit is inactive or failed, or starts; False on timeout."""
+    awaited = (*ENDED, "activating", "active") if or_starting else ENDED
+    return wait.until(lambda: active_state(bus, unit) in awaited, timeout, _STEP)
 
 
 def await_freed(bus: Bus, unit: str, timeout: float) -> bool:

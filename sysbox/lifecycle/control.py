@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sysbox.container.store import Record
     from sysbox.spec import RestartPolicy
 
+_STARTS = 5  # how many starts in a row `stop` ends that nobody has asked for
+
 
 def settle_if_dead(record: Record) -> None:
     """Record the end of a run whose supervisor was killed before it could; record a run that was lost."""
@@ -67,14 +69,8 @@ def stop(record: Record, timeout: int | None, signal: int | None = None) -> None
     unit_file.note_stopped(record)
     # not with a given signal: the service has the monitor send the container's own stop signal
     by_systemd = signal is None and request_stop(record)
-    runtime = store.await_start(record)
-    if runtime is not None and runtime.restarting:
-        # who waits gives up, unless it was just about to start it
-        end_wait(record)
-        await_end(record)
-        runtime = store.await_start(record)
-    if runtime is None or not runtime.alive():
-        await_end(record)
+    runtime = _to_stop(record)
+    if runtime is None:
         if by_systemd:
             await_service(record)
         return
@@ -85,12 +81,48 @@ def stop(record: Record, timeout: int | None, signal: int | None = None) -> None
         signals.send(runtime, signals.stop_signal(record) if signal is None else signal)
         if is_frozen(probe(), runtime.cgroup):
             freezer.thaw(runtime.scope, runtime.cgroup, probe())
-    if not await_end(record, None if patience < 0 else float(patience)):
+    try:
+        ended = await_end(record, None if patience < 0 else float(patience))
+    except BaseException:  # ctrl-c: it goes on, and may reboot much later
+        exit_record.forget_stop(record)
+        raise
+    if not ended:
         exit_record.mark_timed_out(record)
         kill_now(record, runtime)
     if by_systemd or (signal is not None and request_stop(record)):
         await_service(record)
     events.container("stop", record)
+
+
+def _to_stop(record: Record) -> store.Runtime | None:
+    """The run that a stop ends; None if it does not run, and is not started again by itself."""
+    for _ in range(_STARTS):
+        runtime = store.await_start(record)
+        if runtime is not None and runtime.alive():
+            return runtime
+        if runtime is not None and runtime.restarting:
+            # who waits gives up, unless it was just about to start it
+            end_wait(record)
+        await_end(record, 0.0)  # not of a run that has begun since
+        if not _is_to_reboot(record):
+            break
+    return None
+
+
+def _is_to_reboot(record: Record) -> bool:
+    """Whether somebody is about to start a container that has just rebooted; who comes later is not to."""
+    from sysbox.run import again
+
+    try:
+        with Lock(record.id):
+            if not again.is_wanted(record):
+                return False
+            if store.runtime(record.id) is not None:
+                return True
+            again.give_up(record)
+    except NotFound:
+        pass  # --rm: it was removed
+    return False
 
 
 def kill(record: Record, signal: int) -> None:
@@ -164,8 +196,17 @@ def restart(record: Record, timeout: int | None, signal: int | None = None) -> N
     from sysbox.run import planning
 
     planning.joins_of(record)
-    stop(record, timeout, signal)
-    background.start_detached(record)
+    if not record.spec.remove:
+        stop(record, timeout, signal)
+        background.start_detached(record)
+    else:
+        exit_record.mark_kept(record)
+        stop(record, timeout, signal)
+        try:
+            background.start_detached(record)
+        except BaseException:
+            removing(record, force=True, with_volumes=True)
+            raise
     events.container("restart", record)
 
 

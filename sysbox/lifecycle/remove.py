@@ -81,7 +81,7 @@ def _end(record: Record, *, force: bool) -> None:
     elif restart.request_stop(record):
         # it has just ended, and systemd was about to start it again
         restart.await_service(record)
-    await_end(record)
+    await_end(record, 0.0)  # that it is recorded; not the end of a run that has begun since
 
 
 class Killed:

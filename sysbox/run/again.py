@@ -44,6 +44,8 @@ def wait(record: Record, signals: frozenset[int] = frozenset((_signal.SIGTERM,))
             found = store.runtime(record.id)
             if found is not None and (found.alive() or found.supervised()):
                 return False  # another command was faster
+            if not unit_file.has_policy(record) and not is_wanted(record):
+                return False  # it was stopped meanwhile
             store.write_runtime(record, waiting)
             seconds = backoff.back_off(store.final(record.id))
         stopped = backoff.wait_or_stopped(seconds, signals)
@@ -55,6 +57,12 @@ def wait(record: Record, signals: frozenset[int] = frozenset((_signal.SIGTERM,))
     except NotFound:
         return False  # it was removed
     return not stopped
+
+
+def is_wanted(record: Record) -> bool:
+    """Whether its systemd has asked for another start, and nobody has stopped it since."""
+    final = store.final(record.id)
+    return final is not None and final.rebooted
 
 
 def _waits(runtime: Runtime | None, supervisor: int) -> bool:

@@ -20,7 +20,7 @@ from sysbox.linux import process
 from sysbox.run import attach_socket, restart, supervisor, terminal
 from sysbox.run.detach_keys import Finder
 from sysbox.run.exit import await_end
-from sysbox.run.signals import substitutes
+from sysbox.run.signals import passed_on
 from sysbox.units import unit_file
 
 TYPE_CHECKING = False
@@ -86,7 +86,7 @@ def _pass_signals_on(record: Record, options: AttachOptions) -> bool:
     if runtime is None or not runtime.alive():
         return False
     pidfd = process.pidfd(runtime.pid)
-    replaced = substitutes(record)
+    replaced = passed_on(record)
     interrupts = supervisor.InterruptCounter()
 
     def forward(number: int, _: object) -> None:
@@ -95,7 +95,7 @@ def _pass_signals_on(record: Record, options: AttachOptions) -> bool:
                 raise _LeaveRequest
             number = _signal.SIGKILL
         try:
-            process.send(pidfd, replaced.get(number, number))
+            process.send(pidfd, replaced(number))
         except SysboxError:
             pass  # the container has just ended, which the socket reports
 

@@ -113,8 +113,8 @@ def _ending(bus: Bus, unit: str) -> str:
 
 def _free_names(bus: Bus, record: Record) -> None:
     unit = unit_file.service_of(record)
-    # the service of an earlier run may still be recording the end
-    scope.await_inactive(bus, unit)
+    # the service of an earlier run may still be recording the end; by its policy it may begin anew by itself
+    scope.await_inactive(bus, unit, or_starting=unit_file.has_policy(record))
     if unit_file.has_policy(record) and not record.spec.unit:
         from sysbox.run import restart
 

@@ -69,6 +69,7 @@ def _settled(record: Record, runtime: Runtime, ended: Ended | None, *, behind: b
     # foreground, what was set was saved then
     record = record if record.spec.remove else tuned.harvest(record)
     used = _traffic(record, runtime)
+    kept = record.spec.remove and exit_record.is_kept(record)
     unwind(record, runtime, behind=behind)
     final = exit_record.of_run(record, runtime, ended).replace(traffic=used)
     if record.spec.security.recorded:
@@ -85,7 +86,7 @@ def _settled(record: Record, runtime: Runtime, ended: Ended | None, *, behind: b
 
         pods.ended(record)
     if record.spec.remove:
-        _remove(record, final)
+        _remove(record, kept=kept or final.rebooted)
     return final
 
 
@@ -102,8 +103,8 @@ def _traffic(record: Record, runtime: Runtime) -> Traffic:
     return traffic.counted((runtime.scope,)).get(runtime.scope, Traffic())
 
 
-def _remove(record: Record, final: store.Final) -> None:
-    if final.rebooted:
+def _remove(record: Record, *, kept: bool) -> None:
+    if kept:
         driver_of(record).renew(record.directory)
     else:
         discard(record)

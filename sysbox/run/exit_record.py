@@ -6,7 +6,7 @@ import time
 
 from sysbox.base import codec
 from sysbox.base.errors import FAILED, FormatError, StartError, SysboxError
-from sysbox.base.files import read_file, write_file
+from sysbox.base.files import read_file, unlink, write_file
 from sysbox.container import store, systemd_mode
 from sysbox.container.records import Ended, Final, Usage
 from sysbox.host import exists, probe
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sysbox.container.records import Record, Runtime
 
 # files in the directory of a run
-_TIMED_OUT, _STOPPED = "timeout", "stopped"
+_TIMED_OUT, _STOPPED, _KEPT = "timeout", "stopped", "kept"
 _LOST = 137  # as after SIGKILL: no process saw how it ended
 
 
@@ -172,6 +172,22 @@ def mark_stopped(record: Record) -> None:
     """Note that its user stops it: a reboot from now on is an end like any other."""
     if systemd_mode.applies(record.spec, record.argv):
         _mark(record, _STOPPED)
+
+
+def mark_kept(record: Record) -> None:
+    """Note that the end of this run does not remove the container, --rm or not: it is started again."""
+    _mark(record, _KEPT)
+
+
+def is_kept(record: Record) -> bool:
+    """Whether `mark_kept` was called for this run, whose directory is still there."""
+    return exists(f"{record.run_directory}/{_KEPT}")
+
+
+def forget_stop(record: Record) -> None:
+    """Undo `mark_stopped` and `mark_kept`: whoever stopped it has given up."""
+    for name in (_STOPPED, _KEPT):
+        unlink(f"{record.run_directory}/{name}")
 
 
 def _mark(record: Record, what: str) -> None:

@@ -66,7 +66,7 @@ class Attended:
             started.pid, started.pidfd, wired, started.terminal
         )
         self._foreground.on_third_interrupt = None if record.spec.tty else self._on_third_interrupt
-        self._foreground.substitutes = signals.substitutes(record)
+        self._foreground.passed_on = signals.passed_on(record)
         self._watch_stop_requests(started)
         if LOG in wired.sockets:
             self._watch_syslog(wired)
@@ -204,7 +204,7 @@ class Attended:
         from sysbox.run import again, backoff
 
         if not backoff.back_off(final):
-            return True
+            return again.is_wanted(self._record)
         supervisor.hold_signals()
         try:
             return again.wait(self._record, again.ENDING)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import _signal
 
-from sysbox.base.errors import (
-    KernelError,
-    NotFound,
-)
+from sysbox.base.errors import KernelError, NotFound, SysboxError
 from sysbox.container import systemd_mode
 from sysbox.image.resolved import resolved_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysbox.container.store import Record, Runtime
 
 
@@ -36,8 +35,24 @@ def stop_signal(record: Record) -> int:
     return parse_signal(asked or default, "stop signal")
 
 
-def substitutes(record: Record) -> dict[int, int]:
-    """The signals that reach the container as others: systemd re-executes itself on SIGTERM."""
+def passed_on(record: Record) -> Callable[[int], int]:
+    """A function from a signal that a command gets to the one that it sends to the container.
+
+    systemd re-executes itself on SIGTERM: it is sent its stop signal, and is being stopped.
+    """
     if not systemd_mode.applies(record.spec, record.argv):
-        return {}
-    return {_signal.SIGTERM: stop_signal(record)}
+        return lambda number: number
+    asked = stop_signal(record)
+
+    def replaced(number: int) -> int:
+        if number != _signal.SIGTERM:
+            return number
+        from sysbox.run import exit_record
+
+        try:
+            exit_record.mark_stopped(record)
+        except SysboxError:
+            pass  # ignoring: the signal matters more
+        return asked
+
+    return replaced

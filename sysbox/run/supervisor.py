@@ -88,8 +88,8 @@ class Foreground:
         self.watches: dict[int, Callable[[], None]] = {}
         # (seconds, function): called once `wait` has lasted so long; what ends sooner need not pay for it
         self.later: tuple[float, Callable[[], None]] | None = None
-        # signal -> the signal that is sent in its place
-        self.substitutes: dict[int, int] = {}
+        # a signal that this process gets -> the one that it sends
+        self.passed_on: Callable[[int], int] = lambda number: number
         # called at the third ctrl-c, before SIGKILL; None: ctrl-c is passed on however often it comes
         self.on_third_interrupt: Callable[[], None] | None = None
         self.detached = False  # the detach keys were pressed; the process still runs
@@ -185,7 +185,7 @@ class Foreground:
             if self.on_third_interrupt and interrupts.is_third(number):
                 self.on_third_interrupt()
                 number = _signal.SIGKILL
-            process.send(self._pidfd, self.substitutes.get(number, number))
+            process.send(self._pidfd, self.passed_on(number))
 
         for number in FORWARDED:
             # the container's own terminal handles ctrl-c; a signal that arrives here is for the container

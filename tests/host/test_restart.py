@@ -370,3 +370,28 @@ def test_bad_policies(sysbox: Sysbox, image: str, words: tuple[str, ...], reason
     done = sysbox("run", "-d", *words, image, "true")
     assert done.returncode == 125
     assert reason in done.stderr
+
+
+def test_of_one_with_rm(sysbox: Sysbox, containers: Containers) -> None:
+    """As docker: a restart is no end that removes it; what it has written stays. The next stop removes it."""
+    one = containers("--rm", "--name", "kept")
+    one.sh("echo written > /file")
+    pid = one.pid
+    one("restart", "-t", "0")
+    assert (one.inspect("State.Status"), one.sh("cat /file")) == ("running", "written")
+    assert one.pid != pid
+    assert sysbox("gc", check=True).stdout == ""
+    one("stop", "-t", "0")
+    eventually(lambda: sysbox("inspect", one.id).returncode == 1, "it is removed")
+
+
+def test_of_one_with_rm_that_cannot_start(
+    sysbox: Sysbox, containers: Containers, tmp_path: Path
+) -> None:
+    """It is removed, as after any end."""
+    (tmp_path / "there").mkdir()
+    one = containers("--rm", "--mount", f"type=bind,src={tmp_path}/there,dst=/there")
+    (tmp_path / "there").rmdir()
+    assert sysbox("restart", "-t", "0", one.id).returncode == 1
+    assert sysbox("inspect", one.id).returncode == 1
+    assert sysbox("gc", check=True).stdout == ""
