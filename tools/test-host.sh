@@ -3,7 +3,7 @@
 #
 # Runs tests/host and tests/attack (or the given files) as root on embedded hosts made for them: each with a real systemd, a
 # network namespace with an uplink, and a network namespace "outside" at its other end. Without arguments several hosts share
-# the files: SYSBOX_TEST_HOSTS, by default one more than there are CPUs. Always stops the hosts at the end.
+# the files: SYSBOX_TEST_HOSTS, by default two more than there are CPUs, since tests wait. Always stops the hosts at the end.
 # Exit status: pytest's (1: tests failed), 2 if a host could not be stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,7 +17,7 @@ if ((EUID)); then
 fi
 
 number=1
-(($#)) || number=${SYSBOX_TEST_HOSTS:-$(($(nproc) + 1))}
+(($#)) || number=${SYSBOX_TEST_HOSTS:-$(($(nproc) + 2))}
 hosts=()
 for ((at = 1; at <= number; at++)); do
     hosts+=("test-$$-$at")
