@@ -105,6 +105,23 @@ def test_monitor_passes_the_stop_signal_on(tmp_path: Path) -> None:
     os.kill(monitor, signal.SIGTERM)
     status, ended = finish(monitor, tmp_path)
     assert (status, ended["code"]) == (0, 42)  # for the service it is no failure
+    assert ended["stopped"] is True
+
+
+def test_a_stop_that_comes_after_the_end(tmp_path: Path) -> None:
+    """machined has the scope stopped of a container that has ended by itself, and its service with it."""
+    begin, end = os.pipe()
+    monitor = start(tmp_path, lambda: os._exit(len(os.read(begin, 1))))
+    settled(monitor)
+    os.kill(monitor, signal.SIGSTOP)
+    child = Path(f"/proc/{monitor}/task/{monitor}/children").read_text().strip()
+    os.write(end, b"x")
+    is_dead = until(lambda: ") Z " in Path(f"/proc/{child}/stat").read_text(), 30, 0.01)
+    assert is_dead
+    os.kill(monitor, signal.SIGTERM)
+    os.kill(monitor, signal.SIGCONT)
+    _, ended = finish(monitor, tmp_path)
+    assert (ended["code"], ended["stopped"]) == (1, False)
 
 
 def test_monitor_kills_after_the_timeout(tmp_path: Path) -> None:
