@@ -76,7 +76,10 @@ def test_in_the_foreground(sysbox: Sysbox, image: str, how: str) -> None:
             process.terminate()  # as a service of one's own gets it
         else:
             stop(Container(sysbox, found), how)
-        assert (process.wait(60), process.stdout.read()) == (0, "")
+        try:
+            assert (process.wait(60), process.stdout.read()) == (0, "")
+        finally:
+            process.kill()  # one that goes on must not hold up the others
     assert sysbox("inspect", "foreground").returncode == 1
 
 
