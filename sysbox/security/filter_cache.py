@@ -6,7 +6,8 @@ import _stat
 import posix
 
 from sysbox.base import paths
-from sysbox.base.files import unlink
+from sysbox.base.errors import KernelError
+from sysbox.base.files import write_file
 
 DIRECTORY = f"{paths.CACHE}/seccomp"
 
@@ -56,32 +57,12 @@ def store(name: str, content: bytes) -> None:
 
     ignoring: errors, since the content is only made again at the next start
     """
-    temporary = f"{DIRECTORY}/.{name}.{posix.getpid()}"
     try:
         for directory in (paths.STATE, paths.CACHE, DIRECTORY):
             _make_directory(directory)
-        fd = posix.open(
-            temporary,
-            posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC,
-            0o600,
-        )
-    except OSError:
+        write_file(f"{DIRECTORY}/{name}", _with_checksum(content))
+    except (OSError, KernelError):
         return
-    try:
-        _write(fd, _with_checksum(content))
-        posix.rename(temporary, f"{DIRECTORY}/{name}")
-    except OSError:
-        unlink(temporary)
-    except BaseException:  # a signal that ends this command: KeyboardInterrupt
-        unlink(temporary)
-        raise
-    finally:
-        posix.close(fd)
-
-
-def _write(fd: int, content: bytes) -> None:
-    while content:
-        content = content[posix.write(fd, content) :]
 
 
 def _make_directory(path: str) -> None:
