@@ -382,11 +382,10 @@ def _state(bus: Bus, unit: str) -> tuple[str, str, str]:
 
 
 def await_inactive(
-    bus: Bus, unit: str, timeout: float = TIMEOUT, *, or_starting: bool = False
+    bus: Bus, unit: str, timeout: float = TIMEOUT, *, unless: Callable[[], bool] = lambda: False
 ) -> bool:
-    """Wait at most `timeout` seconds until a unit is inactive or failed, or starts; False on timeout."""
-    awaited = (*ENDED, "activating", "active") if or_starting else ENDED
-    return wait.until(lambda: active_state(bus, unit) in awaited, timeout, _STEP)
+    """Wait at most `timeout` seconds until a unit has ended, or `unless` is true; False on timeout."""
+    return wait.until(lambda: active_state(bus, unit) in ENDED or unless(), timeout, _STEP)
 
 
 def await_freed(bus: Bus, unit: str, timeout: float) -> bool:

@@ -196,17 +196,15 @@ def restart(record: Record, timeout: int | None, signal: int | None = None) -> N
     from sysbox.run import planning
 
     planning.joins_of(record)
-    if not record.spec.remove:
-        stop(record, timeout, signal)
-        background.start_detached(record)
-    else:
+    if record.spec.remove:
         exit_record.mark_kept(record)
-        stop(record, timeout, signal)
-        try:
-            background.start_detached(record)
-        except BaseException:
+    stop(record, timeout, signal)
+    try:
+        background.start_detached(record)
+    except BaseException:
+        if record.spec.remove:
             removing(record, force=True, with_volumes=True)
-            raise
+        raise
     events.container("restart", record)
 
 

@@ -10,6 +10,7 @@ from sysbox import scope
 from sysbox.base import codec
 from sysbox.base.errors import Gone, SysboxError
 from sysbox.base.files import make_private, unlink
+from sysbox.container import store
 from sysbox.host import probe
 from sysbox.linux import unix
 from sysbox.run import reports
@@ -113,8 +114,8 @@ def _ending(bus: Bus, unit: str) -> str:
 
 def _free_names(bus: Bus, record: Record) -> None:
     unit = unit_file.service_of(record)
-    # the service of an earlier run may still be recording the end; by its policy it may begin anew by itself
-    scope.await_inactive(bus, unit, or_starting=unit_file.has_policy(record))
+    # the service of an earlier run may still be recording the end
+    scope.await_inactive(bus, unit, unless=lambda: _begins_by_itself(record))
     if unit_file.has_policy(record) and not record.spec.unit:
         from sysbox.run import restart
 
@@ -122,6 +123,12 @@ def _free_names(bus: Bus, record: Record) -> None:
     # a failed scope stays loaded for as long as a service names it, as the new one does
     scope.reset_failed(bus, names.scope_unit(record.id))
     scope.reset_failed(bus, unit)
+
+
+def _begins_by_itself(record: Record) -> bool:
+    """Whether its policy has started it again meanwhile, or has it wait for that."""
+    runtime = store.runtime(record.id) if unit_file.has_policy(record) else None
+    return runtime is not None and (runtime.restarting or runtime.alive())
 
 
 def forget_reports(known: Callable[[str], bool]) -> None:
