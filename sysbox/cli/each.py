@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base import program
-from sysbox.base.errors import NotFound, SysboxError
+from sysbox.base.errors import NotFound, SysboxError, UsageError
 from sysbox.cli.output import line, print_inspect, report
 from sysbox.container import store
 
@@ -12,23 +12,60 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from sysbox.cli.table.options import Values
+
 FAILED_ONE = 1  # docker's status when one of several containers failed
 
 
-def for_each(names: list[str], act: Callable[[store.Record], object], *, echo: bool = True) -> int:
-    """Call `act` with each container's record, then print the name as given; returns the exit status."""
-    return each(names, lambda name: act(store.find(name)), line if echo else None)
+def named(values: Values, *, ignore: bool) -> list[str]:
+    """The containers of a command line: its words, then the ids in the files of --cidfile.
+
+    `ignore`: without those of files that are missing. Raises UsageError where none is named, and what
+    `cidfile.read` raises.
+    """
+    if values.cidfile:
+        from sysbox.cli.request import cidfile  # rarely given
+
+        found = (cidfile.read(path, ignore=ignore) for path in values.cidfile)
+        return [*values.container, *filter(None, found)]
+    if not values.container:
+        raise UsageError("no container is given", hint="name one, or give --cidfile")
+    return list(values.container)
+
+
+def for_each(
+    names: list[str],
+    act: Callable[[store.Record], object],
+    *,
+    echo: bool = True,
+    ignore: bool = False,
+) -> int:
+    """Call `act` with each container's record, then print the name as given; returns the exit status.
+
+    `ignore`: a container that does not exist is no failure.
+    """
+    done = line if echo else None
+    return each(names, lambda name: act(store.find(name)), done, ignore=ignore)
 
 
 def each(
-    words: list[str], act: Callable[[str], object], done: Callable[[str], object] | None = None
+    words: list[str],
+    act: Callable[[str], object],
+    done: Callable[[str], object] | None = None,
+    *,
+    ignore: bool = False,
 ) -> int:
-    """Call `act` with each word, and `done` where that succeeded; returns the exit status."""
+    """Call `act` with each word, and `done` where that succeeded; returns the exit status.
+
+    `ignore`: NotFound is no failure, and is not reported.
+    """
     status = 0
     for word in words:
         try:
             act(word)
         except SysboxError as error:
+            if ignore and isinstance(error, NotFound):
+                continue
             if program.debug:
                 raise
             report(error)

@@ -152,6 +152,8 @@ def test_no_flag_is_accepted_and_ignored(name: str) -> None:
             f"request/{one}"
             for one in ("build", "build_output", "limits", "networks", "registries")
         ],
+        **{one: ["commands/stop"] for one in ("pod rm", "pod stop")},
+        **{one: ["each", "commands/stop"] for one in ("kill", "rm", "stop")},
         **{one: ["request/registries"] for one in ("login", "manifest inspect", "pull", "push")},
     }.get(name, [])
     text = "".join((CLI / f"{file}.py").read_text(encoding="utf-8") for file in files)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import NotFound, UsageError
+from sysbox.base.errors import UsageError
 from sysbox.base.files import write_file
+from sysbox.cli.commands.stop import seconds
 from sysbox.cli.each import each, exists
 from sysbox.cli.output import line
 from sysbox.container import pods
@@ -45,31 +46,15 @@ def chosen(values: Values) -> list[str]:
 
 def _on_each(values: Values, act: Callable[[str], object], *, ignore: bool = False) -> int:
     """Call `act` with the name of each pod, and print what was given."""
-
-    def found(word: str) -> None:
-        try:
-            act(pods.resolve(word))
-        except NotFound:
-            if not ignore:
-                raise
-
-    return each(chosen(values), found, line)
+    return each(chosen(values), lambda word: act(pods.resolve(word)), line, ignore=ignore)
 
 
 def _start(values: Values) -> int:
     return _on_each(values, pod_run.start)
 
 
-def _seconds(values: Values) -> int | None:
-    if values.time is None:
-        return None
-    from sysbox.parse.time import parse_seconds
-
-    return parse_seconds(values.time, "--time")
-
-
 def _stop(values: Values) -> int:
-    timeout = _seconds(values)
+    timeout = seconds(values)
     return _on_each(values, lambda name: pod_run.stop(name, timeout), ignore=values.ignore)
 
 
@@ -81,7 +66,7 @@ def _kill(values: Values) -> int:
 
 
 def _remove(values: Values) -> int:
-    timeout = _seconds(values)
+    timeout = seconds(values)
     return _on_each(
         values,
         lambda name: lifecycle.remove(name, force=values.force, timeout=timeout),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sysbox.base.errors import FormatError, NotFound
+from sysbox.base.errors import FormatError, NotFound, UsageError
 from sysbox.base.files import is_directory
 from sysbox.base.paths import CONTAINERS
-from sysbox.cli.each import each, for_each
+from sysbox.cli.commands.stop import seconds
+from sysbox.cli.each import each, for_each, named
 from sysbox.cli.output import line, note
 from sysbox.container import store
 from sysbox.lifecycle import control
@@ -20,11 +21,20 @@ _ABREAST = 32  # containers that end at the same time; each has an open file mea
 
 def main(values: Values) -> int:
     """0, 1 if one of them could not be removed; with -f a missing one is reported, but no failure."""
-    names = values.container
+    timeout = seconds(values)
+    if timeout is not None and not values.force:
+        raise UsageError("--time is for running containers, which need --force", hint="add -f")
+    names = named(values, ignore=values.ignore or values.force)
     if not values.force:
-        return for_each(names, lambda record: _remove(record, values))
-    names = [name for name in names if _exists(name) and not _remove_if_damaged(name, values)]
+        return for_each(names, lambda record: _remove(record, values), ignore=values.ignore)
+    names = [name for name in names if _exists(name, values)]
+    names = [name for name in names if not _remove_if_damaged(name, values)]
     status = 0
+    if timeout is not None:
+        # one that is gone then, by its --rm, was removed as asked
+        status = for_each(
+            names, lambda record: control.stop(record, timeout, None), echo=False, ignore=True
+        )
     for at in range(0, len(names), _ABREAST):
         some = names[at : at + _ABREAST]
         with Killed(some):
@@ -50,12 +60,13 @@ def _remove(record: store.Record, values: Values) -> None:
         _remove_damaged(record.id, values)
 
 
-def _exists(name: str) -> bool:
-    """Whether there is such a container; prints a note if its name is unknown."""
+def _exists(name: str, values: Values) -> bool:
+    """Whether there is such a container; prints a note if its name is unknown, but with --ignore."""
     try:
         return is_directory(f"{CONTAINERS}/{store.resolve(name)}")
     except NotFound as error:
-        note(error.message)
+        if not values.ignore:
+            note(error.message)
         return False
 
 

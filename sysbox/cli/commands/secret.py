@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.base.errors import FormatError, NotFound, Unsupported, UsageError
+from sysbox.base.errors import FormatError, Unsupported, UsageError
 from sysbox.cli.each import each, exists, inspect_each
 from sysbox.cli.output import line, note, print_list, warn
 from sysbox.cli.request import secret_value
@@ -91,17 +91,9 @@ def _remove(values: Values) -> int:
     if values.all == bool(values.secret):
         raise UsageError("secret rm: name secrets, or give --all", hint="one of the two")
 
-    def remove(name: str) -> None:
-        try:
-            secrets.remove(name)
-        except NotFound:
-            if not values.ignore:
-                raise
-        else:
-            line(name)
-
     unused = (name for name in secrets.defined() if not secrets.users_of(name))
-    return each(list(unused) if values.all else values.secret, remove)
+    names = list(unused) if values.all else values.secret
+    return each(names, secrets.remove, line, ignore=values.ignore)
 
 
 _VERBS: dict[str, Callable[[Values], int]] = {

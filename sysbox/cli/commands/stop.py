@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sysbox.cli.each import for_each
+from sysbox.cli.each import for_each, named
 from sysbox.lifecycle import control
 
 TYPE_CHECKING = False
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def seconds(values: Values) -> int | None:
-    """The value of --time; None means the container's own --stop-timeout."""
+    """The value of --time; None means that there is none."""
     if values.time is None:
         return None
     from sysbox.parse.time import parse_seconds
@@ -31,4 +31,8 @@ def signal(values: Values) -> int | None:
 def main(values: Values) -> int:
     """0, 1 if one of them could not be stopped."""
     timeout, number = seconds(values), signal(values)
-    return for_each(values.container, lambda record: control.stop(record, timeout, number))
+    return for_each(
+        named(values, ignore=values.ignore),
+        lambda record: control.stop(record, timeout, number),
+        ignore=values.ignore,
+    )

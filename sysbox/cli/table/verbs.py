@@ -35,15 +35,15 @@ def _container_verbs() -> tuple[Verb, ...]:
             summary="Start created or stopped containers",
         ),
         Verb(
-            name="stop", module="stop", args="CONTAINER...", options="stop", hot=True,
+            name="stop", module="stop", args="[CONTAINER...]", options="stop", hot=True,
             summary="Stop running containers gracefully",
         ),
         Verb(
-            name="kill", module="kill", args="CONTAINER...", options="kill", hot=True,
+            name="kill", module="kill", args="[CONTAINER...]", options="kill", hot=True,
             summary="Send a signal to a container's first process",
         ),
         Verb(
-            name="restart", module="restart", args="CONTAINER...", options="stop", hot=True,
+            name="restart", module="restart", args="CONTAINER...", options="restart", hot=True,
             summary="Stop containers and start them again",
         ),
         Verb(
@@ -51,7 +51,7 @@ def _container_verbs() -> tuple[Verb, ...]:
             summary="Change the limits or the restart policy of containers, running or not",
         ),
         Verb(
-            name="rm", module="rm", args="CONTAINER...", options="rm", hot=True,
+            name="rm", module="rm", args="[CONTAINER...]", options="rm", hot=True,
             also=("container remove",), summary="Remove containers",
         ),
     )  # fmt: skip
@@ -272,25 +272,6 @@ def _start() -> tuple[Option, ...]:
     )
 
 
-def _stop() -> tuple[Option, ...]:
-    return (
-        value("-s --signal", "SIGNAL", "Signal to send; the container's --stop-signal by default"),
-        value(
-            "-t --time",
-            "SECONDS",
-            "Time to wait before SIGKILL; the container's --stop-timeout by default",
-            hidden="--timeout",
-        ),
-    )
-
-
-def _rm() -> tuple[Option, ...]:
-    return (
-        switch("-f --force", "Kill running containers first; ignore missing ones"),
-        switch("-v --volumes", "Also remove the containers' anonymous volumes"),
-    )
-
-
 def _rmi() -> tuple[Option, ...]:
     return (
         switch(
@@ -329,9 +310,10 @@ OPTIONS: dict[str, Callable[[], tuple[Option, ...]]] = {
     "exec": _lazily("container", "exec"),
     "update": _lazily("container", "update"),
     "start": _start,
-    "stop": _stop,
-    "kill": lambda: (value("-s --signal", "SIGNAL", "Signal to send; SIGKILL by default"),),
-    "rm": _rm,
+    "stop": _lazily("stopping", "stop"),
+    "kill": _lazily("stopping", "kill"),
+    "restart": _lazily("stopping", "restart"),
+    "rm": _lazily("stopping", "rm"),
     "ps": _lazily("looking", "ps"),
     "attach": _lazily("looking", "attach"),
     "events": _lazily("looking", "events"),
