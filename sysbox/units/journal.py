@@ -11,10 +11,9 @@ import _socket
 import posix
 
 from sysbox.base.errors import KernelError, SpecError
-from sysbox.base.files import unlink
+from sysbox.base.files import stale_files, write_file
 from sysbox.base.frozen import Frozen
 from sysbox.base.wait import until
-from sysbox.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,23 +104,9 @@ def write_fields(unit: str, fields: dict[str, str], logging: Logging) -> None:
     sysbox's own limit, which logs a mark where lines are missing, is half of this one; 0 is no limit. Raises
     KernelError, SpecError.
     """
-    path = _fields_path(unit)
-    part = f"{path}.sysbox-{posix.getpid()}"
-    try:
-        fd = posix.open(
-            part, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o644
-        )
-        try:
-            posix.write(fd, encode_fields(fields))
-        finally:
-            posix.close(fd)
-        posix.rename(part, path)
-        for name, number in _links(*limits(logging)).items():
-            _link(str(number), f"{_UNITS}/{name}:{unit}")
-    except OSError as error:
-        raise KernelError.of("write", path, error) from None
-    finally:
-        unlink(part)
+    write_file(_fields_path(unit), encode_fields(fields), 0o644)
+    for name, number in _links(*limits(logging)).items():
+        _link(str(number), f"{_UNITS}/{name}:{unit}")
 
 
 def _links(rate: int, burst: int) -> dict[str, int]:
@@ -132,10 +117,13 @@ def _links(rate: int, burst: int) -> dict[str, int]:
 
 def _link(target: str, path: str) -> None:
     try:
-        posix.symlink(target, path)
-    except FileExistsError:
-        posix.unlink(path)  # left by an earlier run that was not cleaned up
-        posix.symlink(target, path)
+        try:
+            posix.symlink(target, path)
+        except FileExistsError:
+            posix.unlink(path)  # left by an earlier run that was not cleaned up
+            posix.symlink(target, path)
+    except OSError as error:
+        raise KernelError.of("make the link", path, error) from None
 
 
 def remove_fields(unit: str) -> None:
@@ -151,16 +139,7 @@ def remove_fields(unit: str) -> None:
 
 def drafts() -> list[str]:
     """The paths of unfinished files of `write_fields`, whose writer died before it renamed them."""
-    try:
-        found = [name for name in posix.listdir(_UNITS) if name.startswith(_DRAFTS)]
-    except FileNotFoundError:
-        return []
-    stale = []
-    for name in found:
-        _, mark, pid = name.rpartition(".sysbox-")
-        if mark and pid.isdigit() and not process.start_time(int(pid)):
-            stale.append(f"{_UNITS}/{name}")
-    return stale
+    return [path for path in stale_files(_UNITS) if path.startswith(f"{_UNITS}/{_DRAFTS}")]
 
 
 def _fields_path(unit: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from sysbox.base.errors import FormatError, SpecError
 from sysbox.container import events
+from sysbox.spec import Logging
 from sysbox.units import journal, journalread, signature
 
 ID = "0123456789abcdef" * 4
@@ -226,3 +228,21 @@ def test_event() -> None:
 )
 def test_what_is_no_event(field: str, value: bytes) -> None:
     assert events.read({**EVENT, field.encode(): value}) is None
+
+
+def test_what_a_killed_writer_has_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """gc removes it, and nothing of systemd's beside it."""
+    monkeypatch.setattr(journal, "_UNITS", str(tmp_path))
+    journal.write_fields("docker-other.scope", {"A": "b"}, Logging())
+    (tmp_path / "invocation:cron.99999999").touch()
+    before = {one.name for one in tmp_path.iterdir()}
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr("posix.rename", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        journal.write_fields("docker-one.scope", {"A": "b"}, Logging())
+    # not reaped yet, so its pid is no other's
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    left = {one.name for one in tmp_path.iterdir()} - before
+    assert left == {f"log-extra-fields:docker-one.scope.{child}"}
+    os.waitpid(child, 0)
+    assert journal.drafts() == [str(tmp_path / left.pop())]
