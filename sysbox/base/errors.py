@@ -15,6 +15,19 @@ NOT_FOUND = 127
 SIGNALLED = 128
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal ends the command as ctrl-c does: what was made is undone."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def interrupt(number: int, _frame: object) -> None:
+    """A handler of signals. Raises Interrupted."""
+    raise Interrupted(number)
+
+
 class SysboxError(Exception):
     """An error for the user: a message of one line, and perhaps a hint."""
 

@@ -17,20 +17,30 @@ if TYPE_CHECKING:
 FAILED_ONE = 1  # docker's status when one of several containers failed
 
 
-def named(values: Values, *, ignore: bool) -> list[str]:
+def named(values: Values, missing: Callable[[NotFound], object] | None = None) -> list[str]:
     """The containers of a command line: its words, then the ids in the files of --cidfile.
 
-    `ignore`: without those of files that are missing. Raises UsageError where none is named, and what
-    `cidfile.read` raises.
+    `missing` is called for a file that does not exist; without it that raises NotFound. Raises UsageError
+    where nothing is named, and SpecError for a file without an id.
     """
-    if values.cidfile:
-        from sysbox.cli.request import cidfile  # rarely given
-
-        found = (cidfile.read(path, ignore=ignore) for path in values.cidfile)
-        return [*values.container, *filter(None, found)]
-    if not values.container:
+    names = list(values.container)
+    if not names and not values.cidfile:
         raise UsageError("no container is given", hint="name one, or give --cidfile")
-    return list(values.container)
+    for path in values.cidfile:
+        from sysbox.lifecycle import cidfile  # rarely given
+
+        try:
+            names.append(cidfile.read(path))
+        except NotFound as error:
+            if missing is None:
+                raise
+            missing(error)
+    return names
+
+
+def ignoring(values: Values) -> Callable[[NotFound], object] | None:
+    """What `named` is to do about missing files, by --ignore."""
+    return (lambda _: None) if values.ignore else None
 
 
 def for_each(

@@ -9,6 +9,7 @@ from sysbox.base import program
 from sysbox.base.errors import (
     FAILED,
     NOT_FOUND,
+    Interrupted,
     OutputError,
     SysboxError,
     described,
@@ -36,6 +37,8 @@ def guarded(main: Callable[[], int]) -> int:
         return _reported(error)
     except SystemExit as leave:  # click's completion
         return leave.code if isinstance(leave.code, int) else 0
+    except Interrupted as error:
+        return signal_status(error.number)
     except KeyboardInterrupt:
         return signal_status(_SIGINT)
     except BrokenPipeError:

@@ -12,7 +12,7 @@ import _signal
 import os
 import posix
 
-from sysbox.base.errors import ImageNotFound, SpecError, SysboxError, Unsupported
+from sysbox.base.errors import ImageNotFound, SpecError, SysboxError, Unsupported, interrupt
 from sysbox.base.frozen import Frozen
 from sysbox.base.undo import Undo
 from sysbox.build import context as contexts
@@ -93,7 +93,7 @@ def build(
     if posix.geteuid() != 0:
         raise Unsupported("only root can build images", hint="run it with sudo")
     for number in (_signal.SIGTERM, _signal.SIGHUP):
-        _signal.signal(number, _signal.default_int_handler)
+        _signal.signal(number, interrupt)
     options = asked.options.replace(id=asked.options.id or posix.urandom(4).hex())
     store = Store()
     with Workshop(store, options.epoch_ns) as shop, _Trees(asked, shop) as trees:

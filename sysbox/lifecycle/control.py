@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from sysbox.base.errors import Conflict, NotFound, SysboxError
 from sysbox.container import events, store
 from sysbox.container.locks import Lock
@@ -63,35 +65,63 @@ def _lost_runtime(record: Record) -> store.Runtime | None:
         return None
 
 
-def stop(record: Record, timeout: int | None, signal: int | None = None) -> None:
-    """`sysbox stop`: send the stop signal, or `signal`; SIGKILL after `timeout` seconds (-1 is never)."""
-    settle_if_dead(record)
-    unit_file.note_stopped(record)
-    # not with a given signal: the service has the monitor send the container's own stop signal
-    by_systemd = signal is None and request_stop(record)
-    runtime = _to_stop(record)
-    if runtime is None:
-        if by_systemd:
-            await_service(record)
-        return
-    patience = record.spec.stop_timeout if timeout is None else timeout
-    if not by_systemd:
+class Stop:
+    """The stop of a container, which is asked for; `end` waits for it. So several stop at the same time."""
+
+    def __init__(self, record: Record, timeout: int | None, signal: int | None = None) -> None:
+        """Send the stop signal, or `signal`; it has `timeout` seconds from now on (-1 is for ever)."""
+        self._record = record
+        self._signal = signal
+        settle_if_dead(record)
+        unit_file.note_stopped(record)
+        # not with a given signal: the service has the monitor send the container's own stop signal
+        self._by_systemd = signal is None and request_stop(record)
+        self._runtime = runtime = _to_stop(record)
+        patience = record.spec.stop_timeout if timeout is None else timeout
+        self._deadline = None if patience < 0 else time.monotonic() + patience
+        if runtime is None or self._by_systemd:
+            return  # the monitor sends the signal, and thaws
         exit_record.mark_stopped(record)
-        # else the monitor sends the signal, and thaws
         signals.send(runtime, signals.stop_signal(record) if signal is None else signal)
         if is_frozen(probe(), runtime.cgroup):
             freezer.thaw(runtime.scope, runtime.cgroup, probe())
-    try:
-        ended = await_end(record, None if patience < 0 else float(patience))
-    except BaseException:  # ctrl-c: it goes on, and may reboot much later
-        exit_record.forget_stop(record)
-        raise
-    if not ended:
-        exit_record.mark_timed_out(record)
-        kill_now(record, runtime)
-    if by_systemd or (signal is not None and request_stop(record)):
-        await_service(record)
-    events.container("stop", record)
+
+    def end(self) -> None:
+        """Wait until it has ended; SIGKILL when the time is over."""
+        record, runtime = self._record, self._runtime
+        if runtime is None:
+            if self._by_systemd:
+                await_service(record)
+            return
+        try:
+            ended = self._has_ended(runtime)
+        except BaseException:
+            self.give_up()
+            raise
+        if not ended:
+            exit_record.mark_timed_out(record)
+            kill_now(record, runtime)
+        if self._by_systemd or (self._signal is not None and request_stop(record)):
+            await_service(record)
+        events.container("stop", record)
+
+    def give_up(self) -> None:
+        """Wait no more, as after ctrl-c: it goes on, and a reboot much later is none of a stop's."""
+        exit_record.forget_stop(self._record)
+
+    def _has_ended(self, runtime: store.Runtime) -> bool:
+        """Wait for the run that was to stop, not for another that somebody has started meanwhile."""
+        current = store.runtime(self._record.id)
+        if current is not None and current.pid != runtime.pid:
+            return True
+        deadline = self._deadline
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        return await_end(self._record, left)
+
+
+def stop(record: Record, timeout: int | None, signal: int | None = None) -> None:
+    """`sysbox stop` of one container, with the arguments of `Stop`."""
+    Stop(record, timeout, signal).end()
 
 
 def _to_stop(record: Record) -> store.Runtime | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import posix
 
 from sysbox.base import paths
-from sysbox.base.errors import Conflict, SpecError, SysboxError, Unsupported
+from sysbox.base.errors import Conflict, SpecError, Unsupported
 from sysbox.base.files import unlink
 from sysbox.conf.values import Settings, is_there
 from sysbox.container import events, identity, records, store
 from sysbox.fs import volumes
 from sysbox.fs.drivers.driver import driver_of
-from sysbox.host import exists, landlock_abi, probe
+from sysbox.host import landlock_abi, probe
 from sysbox.image.resolved import resolve
 from sysbox.image.store import Store
 from sysbox.parse.common import clean_path
@@ -80,20 +80,22 @@ def of_draft(record: Record, before: Callable[[], None], notices: Notices) -> tu
 
 
 def _make(record: Record, before: Callable[[], None], notices: Notices) -> tuple[Record, Plan]:
-    cidfile = record.spec.cidfile
+    path = record.spec.cidfile
     records.to_checked_file(record)
     plan = planning.plan_of(record, probe())  # raises for what cannot be started
     if plan.process.landlock:
         _tell_landlock(record.spec, notices)
     before()
-    if cidfile:
-        _write_cidfile(cidfile, record.id)
+    if path:
+        from sysbox.lifecycle import cidfile  # rarely given
+
+        cidfile.write(path, record.id)
     try:
         made = _claim(record)
         return made, plan.with_name(made.name, record.spec.image)
     except BaseException:
-        if cidfile:
-            unlink(cidfile)
+        if path:
+            unlink(path)
         raise
 
 
@@ -123,13 +125,15 @@ def describe(spec: ContainerSpec) -> str:
     return f"{plan.describe()}\n{user_namespace.describe(record)}\n{_log(spec.logging)}"
 
 
-def check(spec: ContainerSpec) -> Record:
+def check(spec: ContainerSpec, replaced: str) -> Record:
     """The record that `create` would make, but for its name and a new pod; nothing is made.
 
-    Raises what `create` raises.
+    `replaced` is the id of the container that will be gone by then. Raises what `create` raises.
     """
-    if spec.cidfile and exists(spec.cidfile):
-        raise _has_cidfile(spec.cidfile)
+    if spec.cidfile:
+        from sysbox.lifecycle import cidfile  # rarely given
+
+        cidfile.check(spec.cidfile, replaced)
     return _planned(spec, new_pod=True)[0]
 
 
@@ -312,23 +316,3 @@ def _claimed(record: Record) -> Record:
     lock.release()
     events.container("create", record)
     return record
-
-
-def _has_cidfile(path: str) -> Conflict:
-    return Conflict(
-        f"--cidfile {path}: the file exists already",
-        hint="remove it, if no container belongs to it",
-    )
-
-
-def _write_cidfile(path: str, container_id: str) -> None:
-    try:
-        fd = posix.open(
-            path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o644
-        )
-    except FileExistsError:
-        raise _has_cidfile(path) from None
-    except OSError as error:
-        raise SysboxError(f"--cidfile {path}: {error.strerror}") from None
-    posix.write(fd, container_id.encode())
-    posix.close(fd)

@@ -92,7 +92,7 @@ def checked(spec: ContainerSpec, *, starts: bool) -> str:
     if declared:
         # its service would start it again, and then find its name taken
         raise store.taken(spec.name)
-    record = create.check(spec)
+    record = create.check(spec, owner)
     _refuse_joined(record.spec, owner)
     if spec.cidfile:
         _check_cidfile(spec.cidfile)

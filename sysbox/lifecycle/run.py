@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal
 import posix
 
-from sysbox.base.errors import Conflict, Gone, Outrun, SpecError, SysboxError
+from sysbox.base.errors import Conflict, Gone, Outrun, SpecError, SysboxError, interrupt
 from sysbox.base.files import unlink
 from sysbox.base.visible import for_terminal
 from sysbox.container.status import read_status
@@ -142,7 +142,7 @@ def _end_start_by_signals() -> None:
     Once the command runs, it is sent these signals.
     """
     for number in (_signal.SIGTERM, _signal.SIGHUP):
-        _signal.signal(number, _signal.default_int_handler)
+        _signal.signal(number, interrupt)
 
 
 def _hold_signals() -> None:

@@ -62,6 +62,8 @@ class Zone:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
+        # as in docker: a network's own name is a domain there
+        self._domains = (_OURS, labels_of(directory.rpartition("/")[2]) or _OURS)
         self._read_at: tuple[int, int] = (-1, -1)
         self._settled = False
         self._files: dict[str, tuple[tuple[int, int, int], Host | None]] = {}
@@ -219,7 +221,7 @@ class Zone:
         """The containers that have a name, as the container at the address `client` sees it.
 
         A name or an alias comes first, then a short id, then a host name: what was given to a container by
-        default never stands in for a name that was chosen.
+        default never stands in for a name that was chosen. Any of them may have a domain of ours.
         """
         asking = self.clients.get(client)
         if asking and labels in asking.links:
@@ -232,7 +234,11 @@ class Zone:
             return [self._short[labels]]
         if labels in self._hostnames:
             return self._hostnames[labels]
-        return self.find(labels[:-1], client) if len(labels) > 1 and labels[-1:] == _OURS else []
+        for domain in self._domains:
+            size = len(domain)
+            if len(labels) > size and labels[-size:] == domain:
+                return self.find(labels[:-size], client)
+        return []
 
     def reverse(self, labels: Labels) -> tuple[bool, str]:
         """(whether the name is that of an address of this network, the container's name or "")."""

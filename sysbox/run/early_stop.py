@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import _signal
 
+from sysbox.base.errors import Interrupted
+
 _STOP = (_signal.SIGTERM,)
 
 
@@ -33,4 +35,4 @@ def forget() -> None:
 
 def _interrupt(*_: object) -> None:
     _signal.signal(_signal.SIGTERM, lambda *_: None)
-    raise KeyboardInterrupt
+    raise Interrupted(_signal.SIGTERM)

@@ -6,7 +6,7 @@ import _signal
 import posix
 
 from sysbox import scope
-from sysbox.base.errors import KernelError, SysboxError, SystemdError
+from sysbox.base.errors import KernelError, SysboxError, SystemdError, interrupt
 from sysbox.base.undo import Undo
 from sysbox.base.wait import ready
 from sysbox.container import events, log_options
@@ -218,7 +218,7 @@ def _bring_up(
     spec = record.spec
     for number in (_signal.SIGTERM, _signal.SIGHUP):
         # until the command runs and is sent these signals, they end the start, as ctrl-c does
-        _signal.signal(number, _signal.default_int_handler)
+        _signal.signal(number, interrupt)
     # a --rm container needs no log, which would be removed with it: its output goes straight to the caller
     log = None if spec.remove and not logged else log_options.sink(record)
     wired = stdio.for_caller(tty=spec.tty, interactive=spec.interactive, log=log)

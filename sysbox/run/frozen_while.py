@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal
 import posix
 
-from sysbox.base.errors import KernelError, SysboxError, signal_status
+from sysbox.base.errors import KernelError, SysboxError, interrupt
 from sysbox.container import store
 from sysbox.host import probe
 from sysbox.linux import _sys
@@ -14,8 +14,6 @@ from sysbox.units.cgroup import freezer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
-
     from sysbox.container.store import Record, Runtime
 
 _ENDING = (_signal.SIGTERM, _signal.SIGHUP)
@@ -38,7 +36,7 @@ class FrozenWhile:
         if self._runtime is None:
             return
         for number in _ENDING:
-            _signal.signal(number, _interrupted)
+            _signal.signal(number, interrupt)
         self._guard = _guard(self._runtime)
         try:
             freezer.freeze(self._runtime.scope, self._runtime.cgroup, probe())
@@ -85,7 +83,3 @@ def _guard(runtime: Runtime) -> int:
     posix.close(reader)
     posix.close(pidfd)
     return writer
-
-
-def _interrupted(number: int, _frame: object) -> NoReturn:
-    raise SystemExit(signal_status(number))

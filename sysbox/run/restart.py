@@ -11,8 +11,9 @@ import posix
 import time
 
 from sysbox import scope
-from sysbox.base.errors import Conflict, KernelError, SystemdError
+from sysbox.base.errors import Conflict, FormatError, KernelError, SystemdError
 from sysbox.container import store, systemd_mode
+from sysbox.container.locks import Lock
 from sysbox.container.status import read_status
 from sysbox.linux import process
 from sysbox.run import name_hold
@@ -60,11 +61,20 @@ def reread(bus: Bus, record: Record) -> None:
 
 
 def mark_started(record: Record) -> None:
-    """Record that the user starts it. Raises Conflict if an administrator has masked its service."""
+    """Record that the user starts it; the back-off begins anew. Raises NotFound, and Conflict if an
+    administrator has masked its service.
+    """
     if unit_file.is_masked(record.id):
         unit = unit_file.service_of(record)
         raise Conflict(f"{unit} is masked", hint=f"`systemctl unmask {unit}`")
     unit_file.note_started(record)
+    with Lock(record.id):
+        try:
+            final = store.final(record.id)
+        except FormatError:
+            return  # ignoring: the end of this run takes its place
+        if final is not None and final.quick_ends:
+            store.write_final(record, final.replace(quick_ends=0))
 
 
 def request_stop(record: Record) -> bool:

@@ -36,8 +36,8 @@ _VALUE_MAX = 4096
 _LE64 = Struct("<Q").pack
 
 _SIOCOUTQ = 0x5411  # unix(7): bytes that the other side has not read yet
-_PATIENCE = 5.0  # seconds
-_STEP = 0.0003  # seconds
+_PATIENCE = 20.0  # seconds: journald reads nothing while it waits for a busy disk
+_BRIEFLY, _STEP, _LATER = 1.0, 0.0003, 0.02  # seconds
 
 
 class Sink(Frozen):
@@ -162,7 +162,12 @@ def synchronize() -> None:
     try:
         socket.settimeout(_PATIENCE)
         socket.send(b"#\n")
-        until(lambda: not any(fcntl.ioctl(socket.fileno(), _SIOCOUTQ, bytes(4))), _PATIENCE, _STEP)
+
+        def read() -> bool:
+            return not any(fcntl.ioctl(socket.fileno(), _SIOCOUTQ, bytes(4)))
+
+        if not until(read, _BRIEFLY, _STEP):
+            until(read, _PATIENCE, _LATER)
     except OSError:
         pass  # ignoring: journald has just gone away
     finally:

@@ -179,6 +179,10 @@ STOPS = {
         f"ExecStop={SYSBOX} stop --ignore -t 1 {IN_FILE}",
         f"ExecStopPost={SYSBOX} rm -f --ignore -t 1 {IN_FILE}",
     ),
+    "by file, which stays": (
+        IN_FILE, f"ExecStop={SYSBOX} stop --ignore -t 1 {IN_FILE}",
+        f"ExecStopPost={SYSBOX} rm -f --ignore -t 1 {IN_FILE}",
+    ),
 }  # fmt: skip
 
 

@@ -180,14 +180,14 @@ def test_several_at_once(sysbox: Sysbox, image: str) -> None:
 
 
 def test_a_signal_meanwhile(containers: Containers, sysbox: Sysbox, image: str) -> None:
-    """SIGTERM ends it as it ends any start, with 130; if the other one is gone by then, that is said."""
+    """SIGTERM ends it as it ends any start, with 143; if the other one is gone by then, that is said."""
     old = containers(*NAMED, verb=("create",))
     words = (SYSBOX, "run", "-d", "--replace", *NAMED, image, "sleep", "1000")
     with Lock(old.id):
         run = subprocess.Popen(words, stderr=PIPE, text=True)
         eventually(lambda: _waits_for_lock(run.pid), "the removal waits")
         run.terminate()
-        assert (run.communicate()[1], run.returncode) == ("", 130)
+        assert (run.communicate()[1], run.returncode) == ("", 143)
     assert old.inspect("State.Status") == "created"
     with NetworkLock():  # which keeps the start from its end; what undoes it needs the lock too
         run = subprocess.Popen(words, stderr=PIPE, text=True)
@@ -197,7 +197,7 @@ def test_a_signal_meanwhile(containers: Containers, sysbox: Sysbox, image: str) 
         )
         run.terminate()
     said = run.communicate()[1]
-    assert (said.strip(), run.returncode) == (GONE, 130)
+    assert (said.strip(), run.returncode) == (GONE, 143)
     assert sysbox("inspect", NAME).returncode == 1
 
 

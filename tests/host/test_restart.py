@@ -13,6 +13,7 @@ from containers import Container, Containers, eventually, popen, systemctl
 from lane import SLOWNESS, Sysbox
 
 from sysbox.base import paths
+from sysbox.container import store
 from sysbox.container.records import Final
 from sysbox.run import backoff
 from sysbox.units import serviceplan
@@ -116,6 +117,34 @@ def test_the_back_off_grows(containers: Containers) -> None:
     assert waits == sorted(waits)
     assert waits[0] == 0
     assert waits[-1] < backoff.back_off(None) + 60
+
+
+def test_a_start_by_hand_begins_the_back_off_anew(containers: Containers) -> None:
+    """Where the policy has given up, too: the next run is the first in a row, and not the fourth."""
+    one = containers("--restart", "on-failure:2", command=("false",))
+    given_up = "the policy has given up"
+    eventually(
+        lambda: not one.inspect("State.Restarting") and one.inspect("RestartCount") == 2, given_up
+    )
+    one.await_state("exited")
+    eventually(lambda: systemctl("is-active", service(one), check=False) != "activating", "the end")
+    final = store.final(one.id)
+    assert final is not None
+    assert final.quick_ends == 3
+    mask = Path(f"/run/systemd/system/{service(one)}.d/once.conf")
+    mask.parent.mkdir()
+    mask.write_text("[Service]\nRestart=no\n")
+    try:
+        systemctl("daemon-reload")
+        one("start")
+        one.await_state("exited")
+    finally:
+        mask.unlink()
+        mask.parent.rmdir()
+        systemctl("daemon-reload")
+    final = store.final(one.id)
+    assert final is not None
+    assert final.quick_ends == 1
 
 
 def test_one_that_cannot_start_is_not_tried_again(sysbox: Sysbox, image: str) -> None:

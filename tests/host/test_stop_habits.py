@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
 
 import pytest
-from containers import Containers, eventually
+from containers import Containers, eventually, popen
 from lane import Sysbox
+
+from sysbox.container import store
+from sysbox.netns.leases import NetworkLock
+
+DEAF = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done")
 
 
 def test_by_file(containers: Containers, sysbox: Sysbox, tmp_path: Path) -> None:
@@ -43,8 +50,12 @@ def test_missing_ones_are_ignored(
 
 
 def test_rm_by_force_says_what_is_missing(sysbox: Sysbox, tmp_path: Path) -> None:
-    done = sysbox("rm", "-f", "nosuch", "--cidfile", str(tmp_path / "gone"), check=True)
-    assert done.stderr == "sysbox: no such container: nosuch\n"
+    done = sysbox("rm", "-f", "nosuch", "f" * 64, "--cidfile", str(tmp_path / "gone"), check=True)
+    assert done.stderr.splitlines() == [
+        f"sysbox: --cidfile {tmp_path}/gone: no such file",
+        "sysbox: no such container: nosuch",
+        f"sysbox: no such container: {'f' * 64}",
+    ]
     assert sysbox("rm", "-fi", "nosuch", check=True).stderr == ""
 
 
@@ -92,3 +103,86 @@ def test_rm_waits_no_longer_than_it_is_told(containers: Containers, sysbox: Sysb
         "rm", "-f", "--time", "0", one.id, check=True
     )  # which would reach the limit of a command
     assert sysbox("ps", "-aq", check=True).stdout == ""
+
+
+def test_several_stop_at_the_same_time(containers: Containers, sysbox: Sysbox) -> None:
+    """Each has the whole time, and all of them together have no more."""
+    seconds = 6
+    every = [containers(command=DEAF) for _ in range(4)]
+    policed = containers("--restart", "always", "--stop-timeout", str(seconds), command=DEAF)
+    gone = containers("--rm")
+    for one in (*every, policed):
+        eventually(lambda one=one: "ready" in one("logs"), "the payload is ready")  # type: ignore[misc]
+    names = [one.id for one in (*every, policed, gone)]
+    begun = time.monotonic()
+    done = sysbox("stop", "-t", str(seconds), every[0].id[:12], *names, "nosuch")
+    took = time.monotonic() - begun
+    assert done.returncode == 1
+    assert done.stderr.startswith("sysbox: no such container: nosuch\n")
+    assert done.stdout.split() == [every[0].id[:12], *names]
+    # one after the other it would be five times as long
+    assert seconds <= took < 3 * seconds, took
+    for one in (*every, policed):
+        assert (one.inspect("State.Status"), one.inspect("State.ExitCode")) == ("exited", 137)
+    assert sysbox("inspect", gone.id).returncode == 1
+
+
+def test_what_was_started_again_meanwhile_is_not_killed(
+    containers: Containers, sysbox: Sysbox
+) -> None:
+    """Of the containers that a `stop` waits for, somebody starts one which has ended already."""
+    deaf = containers(command=DEAF)
+    eventually(lambda: "ready" in deaf("logs"), "the payload is ready")
+    quick = containers("--init")
+    before = quick.pid
+    with popen("stop", "-t", "5", deaf.id, quick.id) as stopping:
+        quick.await_state("exited")
+        quick("start")
+        assert stopping.wait(60) == 0
+    assert quick.inspect("State.Running") is True
+    assert quick.pid != before
+
+
+def test_ctrl_c_of_a_stop_leaves_no_mark(containers: Containers, sysbox: Sysbox) -> None:
+    """Of none of them, whichever is being waited for: a reboot much later is none of the stop's."""
+    both = [containers("--systemd=always", command=DEAF) for _ in range(2)]
+    marks = [Path(store.load(one.id).run_directory, "stopped") for one in both]
+    for one in both:
+        eventually(lambda one=one: "ready" in one("logs"), "the payload is ready")  # type: ignore[misc]
+    with popen("stop", "-t", "500", *(one.id for one in both)) as stopping:
+        eventually(lambda: all(mark.exists() for mark in marks), "both are asked to stop")
+        stopping.send_signal(signal.SIGINT)
+        assert stopping.wait(60) == 130
+    assert not any(mark.exists() for mark in marks)
+
+
+def test_a_file_of_one_that_is_gone_is_written_anew(
+    containers: Containers, sysbox: Sysbox, image: str, tmp_path: Path
+) -> None:
+    """A service of podman's does not remove it: it goes with the container there."""
+    file = tmp_path / "id"
+    run = ("run", "--rm", "--replace", "--name", "again", "--cidfile", str(file), image)
+    for _ in range(2):
+        assert sysbox(*run, "sh", "-c", "exit 3").returncode == 3
+    old = containers("--name", "again", "--cidfile", str(file))
+    other = sysbox("run", "--rm", "--cidfile", str(file), image, "true")
+    assert other.returncode == 125
+    assert "the file exists already" in other.stderr
+    assert file.read_text() == old.id
+    assert sysbox(*run, "true").returncode == 0  # of the one that is replaced
+    assert file.read_text() != old.id
+    file.write_text("mine")
+    assert sysbox(*run, "true").returncode == 125
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_status_says_which_signal_ended_a_start(
+    number: signal.Signals, sysbox: Sysbox, image: str
+) -> None:
+    with NetworkLock():  # which keeps the start from its end; what undoes it needs the lock too
+        run = popen("run", "--rm", image, "true")
+        eventually(lambda: sysbox("ps", "-aq").stdout, "it is made")
+        run.send_signal(number)
+    _, error = run.communicate(timeout=60)
+    assert (run.returncode, error) == (128 + number, "")

@@ -184,7 +184,9 @@ def test_containers_were_stopped_gracefully_and_before_the_disks(rebooted: Guest
         spoken = patiently(f'[ "$(wc -l </srv/log/{name})" -ge 3 ]')
         told = rebooted(f"{spoken}; cat /srv/log/{name}").split("\n")
         assert told == [f"{name} started", f"{name} stopped", f"{name} started"]
-        assert f"bye from {name}" in journal_of(rebooted, "-b -1", f"CONTAINER_NAME=systemd-{name}")
+        said = journal_of(rebooted, "-b -1", f"CONTAINER_NAME=systemd-{name}")
+        anyhow = "journalctl -b -1 -o verbose -g '^bye from' --no-pager; journalctl -b -1 -n 80 --no-pager"
+        assert f"bye from {name}" in said, rebooted(f"{anyhow} || true")
     said = journal_of(rebooted, "-b -1", "-u web.service", "-u db.service", "-u first.service")
     assert not [line for line in said if "Failed with" in line]
     lost = "sysbox inspect -f '{{.State.Error}}' once failing disabled"

@@ -33,6 +33,18 @@ def test_by_name_alias_short_id_and_host_name(network: Network) -> None:
         assert network.ask(name) == ("NOERROR", ["127.1.0.2"]), name
 
 
+def test_by_name_and_network(network: Network) -> None:
+    """As docker's resolver; what it does not find may be another server's."""
+    network.add(A_ID, "web", "127.1.0.2", aliases=["site.internal"])
+    domain = network.directory.name
+    server = network.upstream(dnsclient.says("192.0.2.1"))
+    for name in (f"web.{domain}", f"WEB.{domain.upper()}", f"site.internal.{domain}"):
+        assert network.ask(name) == ("NOERROR", ["127.1.0.2"]), name
+    assert not server.asked
+    for name in (f"other.{domain}", domain, f"web.x{domain}"):
+        assert network.ask(name) == ("NOERROR", ["192.0.2.1"]), name
+
+
 def test_both_families_and_back(network: Network) -> None:
     network.add(A_ID, "web", "127.1.0.2", "fd00::2")
     assert network.ask("web", "AAAA") == ("NOERROR", ["fd00::2"])

@@ -14,4 +14,4 @@ if TYPE_CHECKING:
 def main(values: Values) -> int:
     """0, 1 if one of them could not be signalled."""
     signal = parse_signal(values.signal or "KILL", "--signal")
-    return for_each(named(values, ignore=False), lambda record: control.kill(record, signal))
+    return for_each(named(values), lambda record: control.kill(record, signal))

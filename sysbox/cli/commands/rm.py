@@ -5,8 +5,8 @@ from __future__ import annotations
 from sysbox.base.errors import FormatError, NotFound, UsageError
 from sysbox.base.files import is_directory
 from sysbox.base.paths import CONTAINERS
-from sysbox.cli.commands.stop import seconds
-from sysbox.cli.each import each, for_each, named
+from sysbox.cli.commands.stop import seconds, stop_all
+from sysbox.cli.each import each, for_each, ignoring, named
 from sysbox.cli.output import line, note
 from sysbox.container import store
 from sysbox.lifecycle import control
@@ -14,6 +14,8 @@ from sysbox.lifecycle.remove import Killed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysbox.cli.table.options import Values
 
 _ABREAST = 32  # containers that end at the same time; each has an open file meanwhile
@@ -24,17 +26,21 @@ def main(values: Values) -> int:
     timeout = seconds(values)
     if timeout is not None and not values.force:
         raise UsageError("--time is for running containers, which need --force", hint="add -f")
-    names = named(values, ignore=values.ignore or values.force)
     if not values.force:
+        names = named(values, ignoring(values))
         return for_each(names, lambda record: _remove(record, values), ignore=values.ignore)
-    names = [name for name in names if _exists(name, values)]
+
+    def missing(error: NotFound) -> None:
+        if not values.ignore:
+            note(error.message)
+
+    names = named(values, missing)
+    names = [name for name in names if _exists(name, missing)]
     names = [name for name in names if not _remove_if_damaged(name, values)]
     status = 0
     if timeout is not None:
         # one that is gone then, by its --rm, was removed as asked
-        status = for_each(
-            names, lambda record: control.stop(record, timeout, None), echo=False, ignore=True
-        )
+        status = stop_all(names, timeout, None, ignore=True)
     for at in range(0, len(names), _ABREAST):
         some = names[at : at + _ABREAST]
         with Killed(some):
@@ -60,14 +66,15 @@ def _remove(record: store.Record, values: Values) -> None:
         _remove_damaged(record.id, values)
 
 
-def _exists(name: str, values: Values) -> bool:
-    """Whether there is such a container; prints a note if its name is unknown, but with --ignore."""
+def _exists(name: str, missing: Callable[[NotFound], None]) -> bool:
+    """Whether there is such a container; calls `missing` otherwise."""
     try:
-        return is_directory(f"{CONTAINERS}/{store.resolve(name)}")
+        if is_directory(f"{CONTAINERS}/{store.resolve(name)}"):
+            return True
+        missing(NotFound(f"no such container: {name}"))
     except NotFound as error:
-        if not values.ignore:
-            note(error.message)
-        return False
+        missing(error)
+    return False
 
 
 def _remove_if_damaged(name: str, values: Values) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from sysbox.cli.each import for_each, named
+from sysbox.cli.each import each, ignoring, named
+from sysbox.cli.output import line
+from sysbox.container import store
 from sysbox.lifecycle import control
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysbox.cli.table.options import Values
 
 
@@ -28,11 +32,41 @@ def signal(values: Values) -> int | None:
     return parse_signal(values.signal, "--signal")
 
 
+def stop_all(
+    names: list[str],
+    timeout: int | None,
+    number: int | None,
+    done: Callable[[str], object] | None = None,
+    *,
+    ignore: bool,
+) -> int:
+    """Stop containers at the same time, and call `done` with each that has stopped; the exit status.
+
+    `ignore`: one that does not exist is no failure.
+    """
+    ids: dict[str, str] = {}
+    asked: dict[str, control.Stop] = {}
+
+    def begin(name: str) -> None:
+        record = store.find(name)
+        if record.id not in asked:  # it may have been named twice
+            asked[record.id] = control.Stop(record, timeout, number)
+        ids[name] = record.id
+
+    def end(name: str) -> None:
+        if stop := asked.pop(ids[name], None):
+            stop.end()
+
+    try:
+        status = each(names, begin, ignore=ignore)
+        return status | each([name for name in names if name in ids], end, done, ignore=ignore)
+    except BaseException:
+        for stop in asked.values():
+            stop.give_up()
+        raise
+
+
 def main(values: Values) -> int:
     """0, 1 if one of them could not be stopped."""
     timeout, number = seconds(values), signal(values)
-    return for_each(
-        named(values, ignore=values.ignore),
-        lambda record: control.stop(record, timeout, number),
-        ignore=values.ignore,
-    )
+    return stop_all(named(values, ignoring(values)), timeout, number, line, ignore=values.ignore)
