@@ -21,10 +21,10 @@ from sysbox.lifecycle import lost_state, way_back
 from sysbox.lifecycle.remove import discard_by_id
 from sysbox.linux.freezer import has_pending_kill, is_frozen
 from sysbox.netns import firewall, leases, members, networks
-from sysbox.run import background, resolver_units, tuned
+from sysbox.run import background, resolver_units, restart, tuned
 from sysbox.run.exit import kill_now, settle
 from sysbox.run.teardown import discard, stop_scope
-from sysbox.units import journal, listing, names, serviceplan, unit_file
+from sysbox.units import journal, listing, names, unit_file
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup import tree
 
@@ -311,26 +311,7 @@ def _scopes() -> list[str]:
                 done.append(f"stopped {unit.name}")
             else:
                 scope.reset_failed(bus, unit.name)
-        for unit in listing.list_units(bus, "sysbox-*.service"):
-            container_id = names.container_of(unit.name)
-            if container_id and _stays(bus, unit, container_id):
-                scope.reset_failed(bus, unit.name)
-                done.append(f"forgot the failure of {unit.name}")
-    return done
-
-
-def _stays(bus: Bus, service: listing.UnitStatus, container_id: str) -> bool:
-    """Whether it failed, its container is gone, and it has or had a unit file: systemd unloads the others."""
-    if service.active_state != "failed" or _known(container_id):
-        return False
-    found = scope.properties(
-        bus, service.name, scope.UNIT, ("ActiveState", "FragmentPath", "LoadState")
-    )
-    if found.get("ActiveState") != "failed":  # systemd has unloaded it since it was listed
-        return False
-    if found.get("LoadState") == "not-found":  # its file was removed before systemd read its units
-        return True
-    return str(found.get("FragmentPath", "")).startswith(serviceplan.ADMINISTRATORS)
+        return done + restart.forget_gone(bus, _known)
 
 
 def _forgotten(container_id: str, unit: listing.UnitStatus) -> bool:

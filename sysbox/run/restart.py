@@ -12,6 +12,7 @@ import time
 
 from sysbox import scope
 from sysbox.base.errors import Conflict, FormatError, KernelError, SystemdError
+from sysbox.base.look import exists
 from sysbox.container import store, systemd_mode
 from sysbox.container.locks import Lock
 from sysbox.container.status import read_status
@@ -22,6 +23,8 @@ from sysbox.units.bus import Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysbox.container.records import Record, Runtime, Status
 
 _STEP = 0.02
@@ -181,6 +184,34 @@ def forget(container_id: str) -> None:
                 scope.reload(bus)
         except SystemdError:
             pass  # ignoring: the unit stays in systemctl's list
+
+
+def forget_gone(bus: Bus, known: Callable[[str], bool]) -> list[str]:
+    """Have systemd forget the services of containers that are gone, whose `forget` was killed;
+    a line for each. systemd unloads those without a unit file by itself.
+    """
+    from sysbox.units import listing  # a start needs no lists of units
+
+    done, stale = [], []
+    for unit in listing.list_units(bus, "sysbox-*.service"):
+        container_id = names.container_of(unit.name)
+        if not container_id or unit.is_wanted or known(container_id):
+            continue
+        asked = ("ActiveState", "FragmentPath", "LoadState")
+        found = scope.properties(bus, unit.name, scope.UNIT, asked)
+        path = str(found.get("FragmentPath", ""))
+        is_of_file = path.startswith(serviceplan.ADMINISTRATORS)
+        # "not-found": its file was removed before systemd read its units
+        if found.get("ActiveState") == "failed" and (
+            is_of_file or found.get("LoadState") == "not-found"
+        ):
+            scope.reset_failed(bus, unit.name)
+            done.append(f"forgot the failure of {unit.name}")
+        if is_of_file and not exists(path):
+            stale.append(f"had systemd forget {unit.name}")
+    if stale:
+        scope.reload(bus)
+    return done + stale
 
 
 def change(record: Record) -> bool:

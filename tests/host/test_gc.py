@@ -21,6 +21,7 @@ from sysbox.base import flock, paths
 from sysbox.container import store
 from sysbox.container.locks import Lock
 from sysbox.lifecycle import gc
+from sysbox.run import teardown
 
 # Every call that leaves a trace outside of the process, or that another process waits for.
 CALLS = (
@@ -183,6 +184,24 @@ def test_the_service_is_killed(containers: Containers, sysbox: Sysbox) -> None:
     assert sysbox("gc").stdout == ""
     one("start")
     assert one.inspect("State.Running") is True
+
+
+def test_a_removal_is_killed_before_systemd_forgets_the_service(
+    containers: Containers, sysbox: Sysbox
+) -> None:
+    """Of one that was wanted at boot when systemd last read its units, which keeps it loaded."""
+    one = containers("--restart", "always")
+    unit = f"sysbox-{one.id}.service"
+    systemctl("daemon-reload")
+    one("stop")
+    # all that `rm` does but its last step
+    with Lock(one.id):
+        teardown.discard(store.load(one.id))
+    listing = ("list-units", "--all", "--plain", "--no-legend", unit)
+    assert "inactive" in systemctl(*listing)
+    assert f"had systemd forget {unit}\n" in sysbox("gc", check=True).stdout
+    assert systemctl(*listing) == ""
+    nothing_more(sysbox)
 
 
 def test_monitor_and_cleaning_are_killed(containers: Containers, sysbox: Sysbox) -> None:
