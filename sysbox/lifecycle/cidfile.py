@@ -6,10 +6,12 @@ import posix
 
 from sysbox.base.errors import Conflict, FormatError, NotFound, SpecError, SysboxError
 from sysbox.base.files import is_directory, read_file, unlink
+from sysbox.base.flock import BRIEFLY, Lock
 from sysbox.base.look import exists
-from sysbox.base.paths import CONTAINERS
+from sysbox.base.paths import CONTAINERS, RUN
 from sysbox.container.identity import is_id
 
+_LOCK = f"{RUN}/cidfile.lock"
 _MOST = 1024  # bytes; an id has 64
 
 
@@ -35,8 +37,41 @@ def check(path: str, replaced: str = "") -> None:
         raise _taken(path)
 
 
-def write(path: str, container_id: str) -> None:
-    """Make the file, also in the place of that of a container that is gone. Raises Conflict, SysboxError."""
+class Written:
+    """A context manager: the file is written, the block claims the container, and an error there removes it.
+
+    A file whose container is gone is written anew. The lock keeps two commands from taking one file: that of
+    a container which is not claimed yet looks like that of one which is gone.
+    """
+
+    def __init__(self, path: str, container_id: str) -> None:
+        self._path, self._id = path, container_id
+
+    def __enter__(self) -> None:
+        """Raises Conflict, SysboxError."""
+        self._lock = Lock(_LOCK, timeout=BRIEFLY)
+        try:
+            _write(self._path, self._id)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind:
+            remove(self._path, self._id)
+        self._lock.release()
+
+
+def remove(path: str, container_id: str) -> None:
+    """Remove a container's file, if it still is that."""
+    try:
+        if read(path) == container_id:
+            unlink(path)
+    except (NotFound, SpecError):
+        pass  # ignoring: somebody else has removed or changed it
+
+
+def _write(path: str, container_id: str) -> None:
     if _is_stale(path):
         unlink(path)
     try:

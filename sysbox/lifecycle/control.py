@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sysbox.container.store import Record
     from sysbox.spec import RestartPolicy
 
+_FOR_EVER = float("inf")
 _STARTS = 5  # how many starts in a row `stop` ends that nobody has asked for
 
 
@@ -78,7 +79,7 @@ class Stop:
         self._by_systemd = signal is None and request_stop(record)
         self._runtime = runtime = _to_stop(record)
         patience = record.spec.stop_timeout if timeout is None else timeout
-        self._deadline = None if patience < 0 else time.monotonic() + patience
+        self.deadline = _FOR_EVER if patience < 0 else time.monotonic() + patience  # on that clock
         if runtime is None or self._by_systemd:
             return  # the monitor sends the signal, and thaws
         exit_record.mark_stopped(record)
@@ -91,32 +92,34 @@ class Stop:
         record, runtime = self._record, self._runtime
         if runtime is None:
             if self._by_systemd:
-                await_service(record)
+                await_service(record, self._runs_again)
             return
         try:
-            ended = self._has_ended(runtime)
+            ended = self._runs_again() or await_end(record, self._left())
         except BaseException:
             self.give_up()
             raise
         if not ended:
             exit_record.mark_timed_out(record)
             kill_now(record, runtime)
-        if self._by_systemd or (self._signal is not None and request_stop(record)):
-            await_service(record)
+        if not self._runs_again() and (
+            self._by_systemd or (self._signal is not None and request_stop(record))
+        ):
+            await_service(record, self._runs_again)
         events.container("stop", record)
 
     def give_up(self) -> None:
         """Wait no more, as after ctrl-c: it goes on, and a reboot much later is none of a stop's."""
         exit_record.forget_stop(self._record)
 
-    def _has_ended(self, runtime: store.Runtime) -> bool:
-        """Wait for the run that was to stop, not for another that somebody has started meanwhile."""
+    def _left(self) -> float | None:
+        return None if self.deadline == _FOR_EVER else max(0.0, self.deadline - time.monotonic())
+
+    def _runs_again(self) -> bool:
+        """Whether somebody has started it meanwhile: that run is not the one to stop."""
         current = store.runtime(self._record.id)
-        if current is not None and current.pid != runtime.pid:
-            return True
-        deadline = self._deadline
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        return await_end(self._record, left)
+        own = self._runtime.pid if self._runtime else 0
+        return current is not None and current.pid not in (0, own)
 
 
 def stop(record: Record, timeout: int | None, signal: int | None = None) -> None:

@@ -6,7 +6,6 @@ import posix
 
 from sysbox.base import paths
 from sysbox.base.errors import Conflict, SpecError, Unsupported
-from sysbox.base.files import unlink
 from sysbox.conf.values import Settings, is_there
 from sysbox.container import events, identity, records, store
 from sysbox.fs import volumes
@@ -80,23 +79,19 @@ def of_draft(record: Record, before: Callable[[], None], notices: Notices) -> tu
 
 
 def _make(record: Record, before: Callable[[], None], notices: Notices) -> tuple[Record, Plan]:
-    path = record.spec.cidfile
     records.to_checked_file(record)
     plan = planning.plan_of(record, probe())  # raises for what cannot be started
     if plan.process.landlock:
         _tell_landlock(record.spec, notices)
     before()
-    if path:
+    if not record.spec.cidfile:
+        made = _claim(record)
+    else:
         from sysbox.lifecycle import cidfile  # rarely given
 
-        cidfile.write(path, record.id)
-    try:
-        made = _claim(record)
-        return made, plan.with_name(made.name, record.spec.image)
-    except BaseException:
-        if path:
-            unlink(path)
-        raise
+        with cidfile.Written(record.spec.cidfile, record.id):
+            made = _claim(record)
+    return made, plan.with_name(made.name, record.spec.image)
 
 
 def _tell_landlock(spec: ContainerSpec, notices: Notices) -> None:

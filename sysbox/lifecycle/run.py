@@ -6,7 +6,6 @@ import _signal
 import posix
 
 from sysbox.base.errors import Conflict, Gone, Outrun, SpecError, SysboxError, interrupt
-from sysbox.base.files import unlink
 from sysbox.base.visible import for_terminal
 from sysbox.container.status import read_status
 from sysbox.host import probe
@@ -242,7 +241,9 @@ def _abandon(record: Record) -> None:
     try:
         remove(record, force=True, with_volumes=True)
         if record.spec.cidfile:
-            unlink(record.spec.cidfile)
+            from sysbox.lifecycle import cidfile
+
+            cidfile.remove(record.spec.cidfile, record.id)
     except (SysboxError, OSError):
         pass  # ignoring: why it did not start is the better message
 

@@ -22,7 +22,7 @@ from sysbox.resolver.wire import AAAA
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 Labels = tuple[bytes, ...]
 
@@ -224,21 +224,26 @@ class Zone:
         default never stands in for a name that was chosen. Any of them may have a domain of ours.
         """
         asking = self.clients.get(client)
-        if asking and labels in asking.links:
-            entry = self._files.get(asking.links[labels])
-            return [entry[1]] if entry and entry[1] else []
-        found = self._named.get(labels)
-        if found:
-            return found
-        if labels in self._short:
-            return [self._short[labels]]
-        if labels in self._hostnames:
-            return self._hostnames[labels]
+        meant = (labels, *self._without_domain(labels))
+        for one in meant:
+            if asking and one in asking.links:
+                entry = self._files.get(asking.links[one])
+                return [entry[1]] if entry and entry[1] else []
+        for one in meant:
+            if found := self._named.get(one):
+                return found
+        for one in meant:
+            if one in self._short:
+                return [self._short[one]]
+            if one in self._hostnames:
+                return self._hostnames[one]
+        return []
+
+    def _without_domain(self, labels: Labels) -> Iterator[Labels]:
         for domain in self._domains:
             size = len(domain)
             if len(labels) > size and labels[-size:] == domain:
-                return self.find(labels[:-size], client)
-        return []
+                yield labels[:-size]
 
     def reverse(self, labels: Labels) -> tuple[bool, str]:
         """(whether the name is that of an address of this network, the container's name or "")."""

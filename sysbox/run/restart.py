@@ -144,14 +144,15 @@ def runs_again(record: Record) -> bool:
             time.sleep(_STEP)
 
 
-def await_service(record: Record) -> None:
-    """Wait until its service has stopped at the user's request, and reset a failed state.
+def await_service(record: Record, unless: Callable[[], bool] = lambda: False) -> None:
+    """Wait until its service has stopped at the user's request, or `unless` is true; reset a failed state.
 
     The service fails if the container is killed before systemd's SIGTERM reaches the monitor.
     """
     with Bus.connect() as bus:
         unit = unit_file.service_of(record)
-        if scope.await_inactive(bus, unit) and scope.active_state(bus, unit) == "failed":
+        ended = scope.await_inactive(bus, unit, unless=unless)
+        if ended and scope.active_state(bus, unit) == "failed":
             scope.reset_failed(bus, unit)
 
 

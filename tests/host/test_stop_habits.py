@@ -11,6 +11,7 @@ from containers import Containers, eventually, popen
 from lane import Sysbox
 
 from sysbox.container import store
+from sysbox.lifecycle import cidfile
 from sysbox.netns.leases import NetworkLock
 
 DEAF = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done")
@@ -186,3 +187,81 @@ def test_the_status_says_which_signal_ended_a_start(
         run.send_signal(number)
     _, error = run.communicate(timeout=60)
     assert (run.returncode, error) == (128 + number, "")
+
+
+def test_each_has_its_own_time(containers: Containers) -> None:
+    """Whatever stands before it on the command line."""
+    for_ever = containers("--stop-timeout", "-1", command=DEAF)
+    long = containers("--stop-timeout", "500", command=DEAF)
+    short = containers("--stop-timeout", "1", command=DEAF)
+    for one in (for_ever, long, short):
+        eventually(lambda one=one: "ready" in one("logs"), "the payload is ready")  # type: ignore[misc]
+    with popen("stop", for_ever.id, long.id, short.id) as stopping:
+        try:
+            assert stopping.stdout
+            assert stopping.stdout.readline() == f"{short.id}\n"
+        finally:
+            stopping.kill()
+    assert short.inspect("State.ExitCode") == 137
+    assert long.inspect("State.Running") is True
+
+
+def test_one_of_a_policy_that_was_started_again_is_not_waited_for(containers: Containers) -> None:
+    deaf, policed = containers(command=DEAF), containers("--init", "--restart", "always")
+    eventually(lambda: "ready" in deaf("logs"), "the payload is ready")
+    began = time.monotonic()
+    with popen("stop", "-t", "5", deaf.id, policed.id) as stopping:
+        policed.await_state("exited")
+        policed("start")
+        assert stopping.wait(60) == 0
+    # systemd's own time for the service would be over
+    assert time.monotonic() - began < 20
+    assert policed.inspect("State.Running") is True
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed"])
+def test_rm_takes_no_other_container_of_that_name(
+    how: str, containers: Containers, sysbox: Sysbox
+) -> None:
+    """While `rm -f --time` waits, a name may become another's."""
+    told = ("sh", "-c", "trap 'echo asked' TERM; echo ready; while :; do sleep 0.1; done")
+    slow = containers("--name", "slow", command=told)
+    eventually(lambda: "ready" in slow("logs"), "the payload is ready")
+    name = "slow"
+    if how == "removed":
+        name = "quick"
+        quick = containers("--rm", "--init", "--name", name)
+    with popen("rm", "-f", "--time", "4", name, slow.id) as removing:
+        eventually(lambda: "asked" in slow("logs"), "it is asked to stop")
+        if how == "removed":
+            eventually(lambda: sysbox("inspect", quick.id).returncode == 1, "it is removed")
+        else:
+            sysbox("rename", "slow", "old", check=True)
+        other = containers("--name", name)
+        assert removing.wait(60) == 0
+    assert other.inspect("State.Running") is True
+    assert sysbox("inspect", slow.id).returncode == 1
+
+
+def test_two_commands_want_one_file(
+    containers: Containers, sysbox: Sysbox, image: str, tmp_path: Path
+) -> None:
+    """One of them gets it, also where it is that of a container which is gone."""
+    file = tmp_path / "id"
+    for number in range(6):
+        file.write_text(f"{number}" * 64)
+        both = [popen("create", "--cidfile", str(file), image, "true") for _ in range(2)]
+        ended = sorted((one.wait(60), one.communicate()[0].strip()) for one in both)
+        assert [status for status, _ in ended] == [0, 125]
+        assert file.read_text() == ended[0][1]
+        sysbox("rm", ended[0][1], check=True)
+
+
+def test_only_the_own_file_is_removed(tmp_path: Path) -> None:
+    """A start that failed had the file; by now it may be another's."""
+    file = tmp_path / "id"
+    file.write_text("b" * 64)
+    cidfile.remove(str(file), "a" * 64)
+    assert file.exists()
+    cidfile.remove(str(file), "b" * 64)
+    assert not file.exists()

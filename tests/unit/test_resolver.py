@@ -41,6 +41,11 @@ def test_by_name_and_network(network: Network) -> None:
     for name in (f"web.{domain}", f"WEB.{domain.upper()}", f"site.internal.{domain}"):
         assert network.ask(name) == ("NOERROR", ["127.1.0.2"]), name
     assert not server.asked
+    # a name that was chosen comes before a host name, with its domain too
+    network.add(B_ID, "evil", "127.1.0.3", hostname=f"web.{domain}")
+    network.add(C_ID, "vile", "127.1.0.4", hostname="web.sysbox")
+    for name in (f"web.{domain}", "web.sysbox"):
+        assert network.ask(name) == ("NOERROR", ["127.1.0.2"]), name
     for name in (f"other.{domain}", domain, f"web.x{domain}"):
         assert network.ask(name) == ("NOERROR", ["192.0.2.1"]), name
 

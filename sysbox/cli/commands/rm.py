@@ -34,24 +34,27 @@ def main(values: Values) -> int:
         if not values.ignore:
             note(error.message)
 
-    names = named(values, missing)
-    names = [name for name in names if _exists(name, missing)]
-    names = [name for name in names if not _remove_if_damaged(name, values)]
+    # the ids once and for all: while others end, a name may become another container's
+    ids: dict[str, str] = {}
+    for name in named(values, missing):
+        if container_id := _existing(name, missing):
+            ids[name] = container_id
+    names = [name for name in ids if not _remove_if_damaged(name, ids[name], values)]
     status = 0
     if timeout is not None:
         # one that is gone then, by its --rm, was removed as asked
-        status = stop_all(names, timeout, None, ignore=True)
+        status = stop_all([ids[name] for name in names], timeout, None, ignore=True)
     for at in range(0, len(names), _ABREAST):
         some = names[at : at + _ABREAST]
-        with Killed(some):
-            status |= each(some, lambda name: _remove_by_force(name, values), line)
+        with Killed([ids[name] for name in some]):
+            status |= each(some, lambda name: _remove_by_force(ids[name], values), line)
     return status
 
 
-def _remove_by_force(name: str, values: Values) -> None:
+def _remove_by_force(container_id: str, values: Values) -> None:
     """Remove a container that was there when the command began."""
     try:
-        record = store.find(name)
+        record = store.load(container_id)
     except NotFound:
         return  # --rm: its end was recorded; or another command was faster
     _remove(record, values)
@@ -66,23 +69,20 @@ def _remove(record: store.Record, values: Values) -> None:
         _remove_damaged(record.id, values)
 
 
-def _exists(name: str, missing: Callable[[NotFound], None]) -> bool:
-    """Whether there is such a container; calls `missing` otherwise."""
+def _existing(name: str, missing: Callable[[NotFound], None]) -> str:
+    """The id of a container; calls `missing` where there is none."""
     try:
-        if is_directory(f"{CONTAINERS}/{store.resolve(name)}"):
-            return True
+        container_id = store.resolve(name)
+        if is_directory(f"{CONTAINERS}/{container_id}"):
+            return container_id
         missing(NotFound(f"no such container: {name}"))
     except NotFound as error:
         missing(error)
-    return False
+    return ""
 
 
-def _remove_if_damaged(name: str, values: Values) -> bool:
+def _remove_if_damaged(name: str, container_id: str, values: Values) -> bool:
     """Remove a container whose record cannot be read, and print its name; whether that was so."""
-    try:
-        container_id = store.resolve(name)
-    except NotFound:
-        return False  # another command was faster
     try:
         store.load(container_id)
     except (FormatError, NotFound):

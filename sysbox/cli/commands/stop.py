@@ -59,7 +59,10 @@ def stop_all(
 
     try:
         status = each(names, begin, ignore=ignore)
-        return status | each([name for name in names if name in ids], end, done, ignore=ignore)
+        # the shortest time first, so that none has to wait for another's
+        deadlines = {one: stop.deadline for one, stop in asked.items()}
+        waiting = sorted(filter(ids.get, names), key=lambda name: deadlines[ids[name]])
+        return status | each(waiting, end, done, ignore=ignore)
     except BaseException:
         for stop in asked.values():
             stop.give_up()
