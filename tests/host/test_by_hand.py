@@ -135,7 +135,12 @@ class Own:
             found[:] = self.sysbox("ps", "-q", "--no-trunc", "-f", "status=running").stdout.split()
             return len(found) == 1 and found[0] != before
 
-        eventually(running, "its container runs")
+        try:
+            eventually(running, "its container runs")
+        except AssertionError as error:
+            log = ("journalctl", "--no-pager", "-n", "30", "-o", "short-precise", "-u", OWN.name)
+            said = subprocess.run(log, check=True, text=True, capture_output=True).stdout
+            raise AssertionError(f"{error}; {found}; {said}") from None
         return found[0]
 
 
