@@ -242,6 +242,8 @@ def _restart(record: Record) -> None:
     unit = record.spec.unit
     with Bus.connect() as bus:
         try:
+            # StartLimitBurst= is about a service that fails: a way back is not to be refused for that
+            scope.reset_failed(bus, unit)
             unit_jobs.restart(bus, unit, _LONGEST)
             _await_health(bus, unit, store.load(record.id))
         except (SystemdError, NotFound) as error:

@@ -21,7 +21,7 @@ from sysbox.units.cgroup import freezer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.store import Record
-    from sysbox.spec import RestartPolicy
+    from sysbox.spec import ContainerSpec, RestartPolicy
 
 _FOR_EVER = float("inf")
 _STARTS = 5  # how many starts in a row `stop` ends that nobody has asked for
@@ -52,6 +52,20 @@ def frees(name: str) -> bool:
     except SysboxError:
         pass  # ignoring: if the name is taken still, that is what is said
     return owner_of(name) != owner
+
+
+def settle_owners(spec: ContainerSpec) -> None:
+    """`settle_if_dead` of the containers that have a port or an address which it asks for.
+
+    Nobody may have looked at one since its supervisor was killed, as by a stop of the caller's service.
+    """
+    from sysbox.netns import taken  # few containers ask for one
+
+    try:
+        for owner in taken.owners(spec):
+            settle_if_dead(store.load(owner))
+    except SysboxError:
+        pass  # ignoring: if it is taken still, the start says so
 
 
 def _lost_runtime(record: Record) -> store.Runtime | None:

@@ -54,6 +54,10 @@ def run(
     if b"LISTEN_FDS" in posix.environ and (spec.detach or needs_service(spec)):
         _check_no_sockets()
     _end_start_by_signals()
+    if spec.ports or spec.networks:
+        from sysbox.lifecycle import control
+
+        control.settle_owners(spec)
     if replace:
         # here and below, not above: each path imports only what it needs
         from sysbox.lifecycle import replace as replacing
@@ -253,6 +257,8 @@ def start(record: Record, *, attach: bool, interactive: bool, notices: Notices =
     from sysbox.lifecycle import control
 
     control.settle_if_dead(record)
+    if record.spec.ports or record.spec.networks:
+        control.settle_owners(record.spec)
     current = read_status(record).state
     if current == "paused":
         raise Conflict(f"container {record.name} is paused", hint=f"`sysbox unpause {record.name}`")

@@ -116,6 +116,15 @@ def _check_free(wanted: str, leases: dict[str, str]) -> None:
             )
 
 
+def owner(network_id: str, family: int, wanted: str) -> str:
+    """The id of the container that has an address; "" without one. Raises FormatError."""
+    number = subnets.number_of(wanted)
+    for one, address in all(network_id, family).items():
+        if subnets.number_of(address) == number:
+            return one
+    return ""
+
+
 def check_others(network_id: str, family: int, wanted: str, without: str) -> None:
     """Raise Conflict where a container other than the one of id `without` has the address; FormatError."""
     held = all(network_id, family)

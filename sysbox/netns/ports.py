@@ -142,6 +142,12 @@ def resolve(
     return tuple(resolved)
 
 
+def owners(wanted: tuple[Port, ...]) -> set[str]:
+    """The ids of the containers that have one of them. Raises FormatError."""
+    held = _Held(lines())
+    return {entry.id for port in wanted if port.is_chosen and (entry := held.by(port))}
+
+
 def check_others(wanted: tuple[Port, ...], without: str) -> None:
     """Raise Conflict where a container other than the one of id `without` has one of them, FormatError."""
     held = _Held([line for line in lines() if owner(line) != without])

@@ -110,7 +110,8 @@ def test_it_goes_back(
     systemctl("restart", SERVICE)
     assert version(sysbox) == "1", "a later start keeps the old one too"
     put(registry, base, "3", good=b"", start=lives)
-    assert Updated(sysbox).words == {".service": "true"}
+    found = Updated(sysbox)
+    assert found.words == {".service": "true"}, found.stderr
     assert version(sysbox) == "3"
     assert not list(Path("/run/sysbox/held").glob("*"))
 
@@ -153,6 +154,28 @@ def test_without_a_way_back(
     found = Updated(sysbox, "--rollback=false")
     assert (found.status, found.words) == (1, {".service": "failed"})
     assert shown("ActiveState") == "failed"
+
+
+def test_the_start_limit_refuses_no_way_back(
+    sysbox: Sysbox, registry: Registry, base: bytes, units: Declare
+) -> None:
+    """The starts of an image that fails have used it up, and two updates in a row may."""
+    name = put(registry, base, "1", good=b"", start=b"exec sleep 1000")
+    limit = "[Unit]\nStartLimitBurst=2\nStartLimitIntervalSec=1h"
+    units(
+        name,
+        "AutoUpdate=registry\nExec=sh /start",
+        f"Restart=always\nTimeoutStartSec=1min\n{limit}",
+    )
+    systemctl("start", SERVICE)
+    put(registry, base, "2", start=b"exit 3")
+    found = Updated(sysbox)
+    assert found.words == {".service": "rolled back"}, found.stderr
+    assert version(sysbox) == "1"
+    put(registry, base, "3", good=b"", start=b"exec sleep 1000")
+    found = Updated(sysbox)
+    assert found.words == {".service": "true"}, found.stderr
+    assert version(sysbox) == "3"
 
 
 def test_services_of_one_image_go_together(

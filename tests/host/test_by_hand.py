@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,20 +128,27 @@ class Own:
         return self.again()
 
     def again(self, before: str = "") -> str:
-        """The id of the next container; `before` may still be dying."""
+        """The id of the next container; `before` may still be dying.
+
+        No other command looks at containers before it is started: that would clean up behind a killed one.
+        """
         systemctl("start", OWN.name)
+        run = systemctl("show", "-P", "InvocationID", OWN.name)
+        log = ("journalctl", "--no-pager", "-o", "cat", f"_SYSTEMD_INVOCATION_ID={run}")
+
+        def said() -> str:
+            return subprocess.run(log, check=True, text=True, capture_output=True).stdout
+
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: "container start" in said(), "it is started")
+        assert "container start" in said()
         found: list[str] = []
 
         def running() -> bool:
             found[:] = self.sysbox("ps", "-q", "--no-trunc", "-f", "status=running").stdout.split()
             return len(found) == 1 and found[0] != before
 
-        try:
-            eventually(running, "its container runs")
-        except AssertionError as error:
-            log = ("journalctl", "--no-pager", "-n", "30", "-o", "short-precise", "-u", OWN.name)
-            said = subprocess.run(log, check=True, text=True, capture_output=True).stdout
-            raise AssertionError(f"{error}; {found}; {said}") from None
+        eventually(running, "its container runs")
         return found[0]
 
 
