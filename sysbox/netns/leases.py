@@ -107,22 +107,23 @@ def _pick(
 
 
 def _check_free(wanted: str, leases: dict[str, str]) -> None:
+    if holder := _holder(wanted, leases):
+        raise Conflict(
+            f"address {wanted}: is that of container {holder[:12]}",
+            hint="choose another address, or stop that container",
+        )
+
+
+def _holder(wanted: str, leases: dict[str, str]) -> str:
     number = subnets.number_of(wanted)
-    for owner, address in leases.items():
-        if subnets.number_of(address) == number:
-            raise Conflict(
-                f"address {wanted}: is that of container {owner[:12]}",
-                hint="choose another address, or stop that container",
-            )
+    return next(
+        (one for one, address in leases.items() if subnets.number_of(address) == number), ""
+    )
 
 
 def owner(network_id: str, family: int, wanted: str) -> str:
     """The id of the container that has an address; "" without one. Raises FormatError."""
-    number = subnets.number_of(wanted)
-    for one, address in all(network_id, family).items():
-        if subnets.number_of(address) == number:
-            return one
-    return ""
+    return _holder(wanted, all(network_id, family))
 
 
 def check_others(network_id: str, family: int, wanted: str, without: str) -> None:
