@@ -30,7 +30,7 @@ def test_a_signal_while_a_container_is_made_leaves_none(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits until the record is known to what removes the container."""
-    spec = cast("ContainerSpec", SimpleNamespace(detach=True))
+    spec = cast("ContainerSpec", SimpleNamespace(detach=True, ports=(), networks=()))
     made = SimpleNamespace(spec=spec)
     removed: list[Any] = []
 
