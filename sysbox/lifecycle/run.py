@@ -54,10 +54,7 @@ def run(
     if b"LISTEN_FDS" in posix.environ and (spec.detach or needs_service(spec)):
         _check_no_sockets()
     _end_start_by_signals()
-    if spec.ports or spec.networks:
-        from sysbox.lifecycle import control
-
-        control.settle_owners(spec)
+    _settle_owners(spec)
     if replace:
         # here and below, not above: each path imports only what it needs
         from sysbox.lifecycle import replace as replacing
@@ -100,6 +97,14 @@ def _started(spec: ContainerSpec, notices: Notices) -> tuple[Record, Attended | 
             ) from None
         raise
     return record, attended
+
+
+def _settle_owners(spec: ContainerSpec) -> None:
+    """Record the ends of dead containers that have what it asks for; most ask for no port and no address."""
+    if spec.ports or any(one.address or one.address6 for one in spec.networks):
+        from sysbox.lifecycle import control
+
+        control.settle_owners(spec)
 
 
 def _describe(spec: ContainerSpec, *, replace: bool) -> int:
@@ -257,8 +262,7 @@ def start(record: Record, *, attach: bool, interactive: bool, notices: Notices =
     from sysbox.lifecycle import control
 
     control.settle_if_dead(record)
-    if record.spec.ports or record.spec.networks:
-        control.settle_owners(record.spec)
+    _settle_owners(record.spec)
     current = read_status(record).state
     if current == "paused":
         raise Conflict(f"container {record.name} is paused", hint=f"`sysbox unpause {record.name}`")
