@@ -20,15 +20,22 @@ from sysbox.units import names, unit_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysbox.container.store import Record, Runtime
 
 ENDING = frozenset((_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP))
 
 
-def wait(record: Record, signals: frozenset[int] = frozenset((_signal.SIGTERM,))) -> bool:
+def wait(
+    record: Record,
+    signals: frozenset[int] = frozenset((_signal.SIGTERM,)),
+    announce: Callable[[float], None] | None = None,
+) -> bool:
     """Wait for the back-off; False if the container is not to be started: it was stopped, started or removed.
 
-    The caller has blocked `signals`, which end the wait. Raises FormatError, KernelError.
+    The caller has blocked `signals`, which end the wait; `announce` gets its seconds first. Raises
+    FormatError, KernelError.
     """
     pid = posix.getpid()
     waiting = store.Runtime(
@@ -48,6 +55,8 @@ def wait(record: Record, signals: frozenset[int] = frozenset((_signal.SIGTERM,))
                 return False  # it was stopped meanwhile
             store.write_runtime(record, waiting)
             seconds = backoff.back_off(store.final(record.id))
+        if announce and seconds:
+            announce(seconds)
         stopped = backoff.wait_or_stopped(seconds, signals)
         with Lock(record.id):
             if not _waits(store.runtime(record.id), pid):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _socket
-import posix
 import select
 
 from sysbox import scope
@@ -53,16 +52,17 @@ def start_detached(record: Record, *, new: bool = False) -> None:
                 if not new:
                     restart.reread(bus, record)
                 scope.request_start(bus, unit)
+                restart.hasten(record)
             else:
                 plan = serviceplan.transient(unit_file.plan_of(record))
                 scope.start_service(bus, unit, plan, forget).wait_queued()
             # systemd sends each client every change of every unit
             bus.close()
-            report.wait(unit)
+            report.wait(record)
 
 
 class _Report:
-    """The socket at which the supervisor answers the client that has asked for the start."""
+    """The socket at which the supervisor answers this process, which has asked for the start."""
 
     def __init__(self, container_id: str) -> None:
         make_private(reports.DIRECTORY)
@@ -77,8 +77,9 @@ class _Report:
         unlink(self._path)
         self._socket.close()
 
-    def wait(self, unit: str) -> None:
+    def wait(self, record: Record) -> None:
         """Return once the command runs. Raises SysboxError if the start failed and the service has ended."""
+        unit = unit_file.service_of(record)
         poll = select.poll()
         poll.register(self._socket.fileno(), select.POLLIN)
         looks = iter(_LOOK)
@@ -98,7 +99,8 @@ class _Report:
             return
         values = codec.loads(data, self._path)
         with Bus.connect() as bus:
-            scope.await_inactive(bus, unit)
+            # another command may have it start once more
+            scope.await_inactive(bus, unit, unless=lambda: _begins_by_itself(record))
         if "gone" in values:
             raise Gone(values["gone"])
         raise SysboxError(values["message"], hint=values["hint"], status=values["status"])
@@ -126,18 +128,13 @@ def _free_names(bus: Bus, record: Record) -> None:
 
 
 def _begins_by_itself(record: Record) -> bool:
-    """Whether its policy has started it again meanwhile, or has it wait for that."""
+    """Whether a service with a policy has started it again meanwhile, or waits before it does."""
     runtime = store.runtime(record.id) if unit_file.has_policy(record) else None
     return runtime is not None and (runtime.restarting or runtime.alive())
 
 
 def forget_reports(known: Callable[[str], bool]) -> None:
     """Remove report sockets whose waiting client has died, and those of containers that are gone."""
-    try:
-        left = posix.listdir(reports.DIRECTORY)
-    except FileNotFoundError:
-        return
-    for name in left:
-        path = reports.path_of(name)
-        if not known(name) or unix.unheard(path):
+    for container_id, path in reports.sockets():
+        if not known(container_id) or unix.unheard(path):
             unlink(path)

@@ -8,6 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sysbox.container.records import Final
 
+# Ends a wait at once. One that comes too late changes nothing: no process ends by it, and no system call
+HASTEN = _signal.SIGCONT
 _QUICK = 10  # seconds; a longer run resets the back-off, as in docker
 _FIRST = 0.1  # seconds; RestartSec= waits as long by itself
 _LONGEST = 60.0  # seconds
@@ -24,8 +26,12 @@ def back_off(final: Final | None) -> float:
 def wait_or_stopped(
     seconds: float, signals: frozenset[int] = frozenset((_signal.SIGTERM,))
 ) -> bool:
-    """Wait; True if one of `signals`, which the caller has blocked, arrived meanwhile."""
-    return seconds > 0 and _signal.sigtimedwait(signals, seconds) is not None
+    """Wait; True if one of `signals`, which the caller has blocked, arrived meanwhile.
+
+    If the caller has blocked HASTEN too, that ends the wait.
+    """
+    info = _signal.sigtimedwait({*signals, HASTEN}, seconds) if seconds > 0 else None
+    return info is not None and info.si_signo != HASTEN
 
 
 def quick_ends(previous: Final | None, ran_ns: int) -> int:

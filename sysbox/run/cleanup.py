@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from sysbox.base import wait
-from sysbox.base.errors import Conflict, NotFound
+from sysbox.base.errors import Conflict, FormatError, NotFound
 from sysbox.container import store
 from sysbox.container.locks import Lock
-from sysbox.run import reports, restart, tuned
+from sysbox.run import exit_record, reports, restart, tuned
 from sysbox.run.exit import await_end, settle
 from sysbox.run.teardown import stop_scope
 from sysbox.units import unit_file
@@ -50,12 +50,25 @@ def _harvest(container_id: str) -> bool:
 
 def cleanup(container_id: str) -> int:
     """ExecStopPost= of the supervising service, which has ended: record the end of the container, and answer
-    a client that still waits for its start.
+    clients that still wait for its start.
     """
+    ran = _has_run(container_id)
     try:
         return _record_end(container_id)
     finally:
-        reports.send_after_end(container_id)
+        if ran:
+            # who has begun to wait after the supervisor's answer
+            reports.send(container_id, None)
+        else:
+            reports.send_after_end(container_id)
+
+
+def _has_run(container_id: str) -> bool:
+    """Whether the monitor has said how the command ended."""
+    try:
+        return exit_record.of_monitor(store.load(container_id).run_directory) is not None
+    except (FormatError, NotFound):
+        return False
 
 
 def _record_end(container_id: str) -> int:

@@ -17,7 +17,7 @@ from sysbox.container import store, systemd_mode
 from sysbox.container.locks import Lock
 from sysbox.container.status import read_status
 from sysbox.linux import process
-from sysbox.run import name_hold
+from sysbox.run import backoff, name_hold
 from sysbox.units import names, serviceplan, unit_file
 from sysbox.units.bus import Bus
 
@@ -108,8 +108,15 @@ def end_wait(record: Record) -> None:
         wake(runtime)
 
 
-def wake(runtime: Runtime) -> None:
-    """Send SIGTERM to the process that waits (run/again.py)."""
+def hasten(record: Record) -> None:
+    """Have its service start it at once, where that waits for the back-off."""
+    runtime = store.runtime(record.id)
+    if runtime is not None and runtime.restarting:
+        wake(runtime, backoff.HASTEN)
+
+
+def wake(runtime: Runtime, signal: int = _signal.SIGTERM) -> None:
+    """Send a signal to the process that waits (run/again.py)."""
     try:
         pidfd = process.pidfd(runtime.supervisor)
     except KernelError:
@@ -117,7 +124,7 @@ def wake(runtime: Runtime) -> None:
     try:
         # checked once the pidfd is open: the pid may have been reused before
         if runtime.supervised():
-            process.send(pidfd, _signal.SIGTERM)
+            process.send(pidfd, signal)
     finally:
         posix.close(pidfd)
 

@@ -6,6 +6,7 @@ it with a clean environment, and runs run/cleanup.py at its end.
 
 from __future__ import annotations
 
+import _signal
 import posix
 
 from sysbox.base import program
@@ -39,6 +40,7 @@ _WAITING = {
     "healthy": "it is healthy",
     "container": "it says that it is ready",
 }
+_START = 90.0  # seconds that a start may take after the wait: systemd's own default
 _DAMAGED = 10.0  # seconds between two starts of a container whose record cannot be read
 
 
@@ -109,9 +111,20 @@ def _state(record: Record) -> str:
 
 
 def _wait_again(record: Record) -> bool:
-    from sysbox.run import again
+    """Wait for the back-off, unless a user starts it meanwhile; False if it is not to be started."""
+    from sysbox.run import again, backoff
 
-    return again.wait(record)
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, (backoff.HASTEN,))
+    try:
+        return again.wait(record, announce=_announce)
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (backoff.HASTEN,))
+
+
+def _announce(seconds: float) -> None:
+    """Have systemd allow for the wait: it counts to TimeoutStartSec=, which may be shorter (sd_notify(3))."""
+    micros = int((seconds + _START) * 1e6)
+    _notify(f"STATUS=waiting {seconds:.1f} s before the next start\nEXTEND_TIMEOUT_USEC={micros}")
 
 
 def _times(record: Record) -> int:

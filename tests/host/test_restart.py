@@ -13,9 +13,6 @@ from containers import Container, Containers, eventually, popen, systemctl
 from lane import SLOWNESS, Sysbox
 
 from sysbox.base import paths
-from sysbox.container import store
-from sysbox.container.records import Final
-from sysbox.run import backoff
 from sysbox.units import serviceplan
 
 POLITE = ("sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done")
@@ -101,50 +98,6 @@ def test_on_failure_is_content_with_success(containers: Containers) -> None:
     one.await_state("exited")
     eventually(lambda: systemctl("is-active", service(one), check=False) == "inactive", "the end")
     assert one.inspect("RestartCount") == 0
-
-
-def test_the_back_off_grows(containers: Containers) -> None:
-    """Seen as a state, and ended by a stop."""
-    one = containers("--restart", "always", command=("false",))
-    eventually(lambda: one.inspect("State.Restarting"), "it waits")
-    eventually(lambda: one.inspect("RestartCount") > 3, "some restarts")
-    one("stop")
-    assert one.inspect("State.Status") == "exited"
-    waits = [
-        backoff.back_off(Final(exit_code=1, started_ns=1, finished_ns=2, quick_ends=n))
-        for n in range(1, 20)
-    ]
-    assert waits == sorted(waits)
-    assert waits[0] == 0
-    assert waits[-1] < backoff.back_off(None) + 60
-
-
-def test_a_start_by_hand_begins_the_back_off_anew(containers: Containers) -> None:
-    """Where the policy has given up, too: the next run is the first in a row, and not the fourth."""
-    one = containers("--restart", "on-failure:2", command=("false",))
-    given_up = "the policy has given up"
-    eventually(
-        lambda: not one.inspect("State.Restarting") and one.inspect("RestartCount") == 2, given_up
-    )
-    one.await_state("exited")
-    eventually(lambda: systemctl("is-active", service(one), check=False) != "activating", "the end")
-    final = store.final(one.id)
-    assert final is not None
-    assert final.quick_ends == 3
-    mask = Path(f"/run/systemd/system/{service(one)}.d/once.conf")
-    mask.parent.mkdir()
-    mask.write_text("[Service]\nRestart=no\n")
-    try:
-        systemctl("daemon-reload")
-        one("start")
-        one.await_state("exited")
-    finally:
-        mask.unlink()
-        mask.parent.rmdir()
-        systemctl("daemon-reload")
-    final = store.final(one.id)
-    assert final is not None
-    assert final.quick_ends == 1
 
 
 def test_one_that_cannot_start_is_not_tried_again(sysbox: Sysbox, image: str) -> None:

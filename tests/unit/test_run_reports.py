@@ -85,9 +85,33 @@ def test_what_is_said_after_the_end(
         found["message"] == f"the process that starts the container {said} before it could say more"
     )
     assert f"sysbox-{ID}.service" in found["hint"]
-    environ(monkeypatch, "success", "killed", "TERM")
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("killed", "TERM"), ("exited", "143"), ("exited", "0")],
+    ids=["early", "starting", "waiting"],
+)
+def test_a_stop_is_said_after_the_end(
+    client: socket.socket, monkeypatch: pytest.MonkeyPatch, code: str, status: str
+) -> None:
+    environ(monkeypatch, "success", code, status)
     reports.send_after_end(ID)
     assert answer(client)["message"] == "its service was stopped while it started"
+
+
+def test_each_client_is_answered(client: socket.socket) -> None:
+    path = f"{reports.DIRECTORY}/{ID}.1"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as another:
+        another.bind(path)
+        Path(f"{reports.DIRECTORY}/{ID}.2").touch()
+        reports.send(ID, Conflict("no room"))
+        for one in (client, another):
+            assert answer(one)["message"] == "no room"
+        reports.send("cd" * 32, None)
+        with pytest.raises(BlockingIOError):
+            client.recv(1)
+    assert (ID, path) in reports.sockets()
 
 
 def test_whether_a_client_lives(client: socket.socket) -> None:

@@ -1,0 +1,123 @@
+"""The back-off of a restart policy: it grows, a start by hand ends it, and systemd allows for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from containers import PATIENCE, Container, Containers, eventually, popen, systemctl
+
+from sysbox.container import store
+from sysbox.container.locks import Lock
+from sysbox.container.records import Final
+from sysbox.run import backoff
+
+
+def service(one: Container) -> str:
+    return f"sysbox-{one.id}.service"
+
+
+def quick_ends(one: Container) -> int:
+    """How many runs in a row have ended quickly."""
+    final = store.final(one.id)
+    assert final is not None
+    return final.quick_ends
+
+
+@contextmanager
+def drop_in(one: Container, setting: str) -> Iterator[None]:
+    """With one more setting of its service."""
+    path = Path(f"/run/systemd/system/{service(one)}.d/test.conf")
+    path.parent.mkdir()
+    path.write_text(f"[Service]\n{setting}\n")
+    try:
+        systemctl("daemon-reload")
+        yield
+    finally:
+        path.unlink()
+        path.parent.rmdir()
+        systemctl("daemon-reload")
+
+
+def has_it_wait(one: Container, ends: int) -> None:
+    """Kill it, as if that many runs had ended quickly before."""
+    before = Final(exit_code=1, started_ns=1, finished_ns=2, quick_ends=ends)
+    with Lock(one.id):
+        store.write_final(store.load(one.id), before)
+    os.kill(one.pid, signal.SIGKILL)
+
+    def waits() -> bool:
+        run = store.runtime(one.id)
+        return run is not None and run.restarting and run.supervised()
+
+    eventually(waits, "it waits")
+
+
+def test_the_back_off_grows(containers: Containers) -> None:
+    """Seen as a state, and ended by a stop."""
+    one = containers("--restart", "always", command=("false",))
+    eventually(lambda: one.inspect("State.Restarting"), "it waits")
+    eventually(lambda: one.inspect("RestartCount") > 3, "some restarts")
+    one("stop")
+    assert one.inspect("State.Status") == "exited"
+    waits = [
+        backoff.back_off(Final(exit_code=1, started_ns=1, finished_ns=2, quick_ends=n))
+        for n in range(1, 20)
+    ]
+    assert waits == sorted(waits)
+    assert waits[0] == 0
+    assert waits[-1] < backoff.back_off(None) + 60
+
+
+def test_a_start_by_hand_begins_the_back_off_anew(containers: Containers) -> None:
+    """Where the policy has given up, too: the next run is the first in a row, and not the fourth."""
+    one = containers("--restart", "on-failure:2", command=("false",))
+    given_up = "the policy has given up"
+    eventually(
+        lambda: not one.inspect("State.Restarting") and one.inspect("RestartCount") == 2, given_up
+    )
+    one.await_state("exited")
+    eventually(lambda: systemctl("is-active", service(one), check=False) != "activating", "the end")
+    assert quick_ends(one) == 3
+    with drop_in(one, "Restart=no"):
+        one("start")
+        one.await_state("exited")
+    assert quick_ends(one) == 1
+
+
+def test_systemd_allows_for_the_wait(containers: Containers) -> None:
+    """Where TimeoutStartSec= is shorter, as by default on some hosts: each start failed by it, for ever."""
+    one = containers("--restart", "always")
+    with drop_in(one, "TimeoutStartSec=1s"):
+        has_it_wait(one, 5)
+        status = systemctl("show", "-P", "StatusText", service(one))
+        assert status == "waiting 3.1 s before the next start"
+        one.await_state("running")
+        assert systemctl("show", "-P", "Result", service(one)) == "success"
+        assert one.inspect("RestartCount") == 1
+
+
+def test_a_start_by_hand_ends_the_wait(containers: Containers) -> None:
+    one = containers("--restart", "always")
+    has_it_wait(one, 20)
+    started = popen("start", one.id)
+    assert started.wait(PATIENCE) == 0
+    assert one.inspect("State.Running")
+    one("stop")
+    assert one.inspect("State.ExitCode") in (137, 143)
+
+
+def test_several_start_it_at_once(containers: Containers) -> None:
+    """Each hears the answer: one that did not waited until it saw the container between two waits."""
+    one = containers("--restart", "always", command=("false",))
+    one("stop")
+    with drop_in(one, "ExecStartPre=/bin/sleep 1"):
+        clients = [popen("start", one.id) for _ in range(3)]
+        answers = [
+            (client.communicate(timeout=PATIENCE)[1], client.returncode) for client in clients
+        ]
+        assert answers == [("", 0)] * 3
+        one("stop")
