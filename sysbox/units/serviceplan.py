@@ -93,6 +93,8 @@ def transient(plan: ServicePlan) -> tuple[Property, ...]:
         ("ExecStart", "a(sasb)", _command(plan, "_supervise")),
         ("ExecStopPost", "a(sasb)", _command(plan, "_cleanup")),
         ("KillMode", "s", "mixed"),
+        # what the image has in a volume is copied at the first start, which takes as long as it takes
+        ("TimeoutStartUSec", "t", INFINITY),
         ("TimeoutStopUSec", "t", stop),
         ("CollectMode", "s", "inactive-or-failed"),
         ("Slice", "s", "sysbox.slice"),
@@ -197,6 +199,7 @@ def unit_file(plan: ServicePlan) -> str:
         ("ExecStart", f"{launcher} _supervise {plan.container}"),
         ("ExecStopPost", f"{launcher} _cleanup {plan.container}"),
         ("KillMode", "mixed"),
+        ("TimeoutStartSec", "infinity"),
         ("TimeoutStopSec", stop),
         ("Slice", "sysbox.slice"),
         ("OOMPolicy", "continue"),

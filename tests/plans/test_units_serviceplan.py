@@ -43,6 +43,7 @@ NotifyAccess=main
 ExecStart="/opt/100%%/sysbox" _supervise {OWN}
 ExecStopPost="/opt/100%%/sysbox" _cleanup {OWN}
 KillMode=mixed
+TimeoutStartSec=infinity
 TimeoutStopSec=40s
 Slice=sysbox.slice
 OOMPolicy=continue
@@ -98,6 +99,7 @@ def test_the_transient_service_as_a_whole() -> None:
         "ExecStart": runs("_supervise"),
         "ExecStopPost": runs("_cleanup"),
         "KillMode": ("s", "mixed"),
+        "TimeoutStartUSec": ("t", INFINITY),
         "TimeoutStopUSec": ("t", 40_000_000),
         "OOMPolicy": ("s", "continue"),
         "SuccessExitStatus": ("(aiai)", ([133, 134], [])),
