@@ -70,18 +70,23 @@ def _end(record: Record, *, force: bool) -> None:
     runtime = store.runtime(record.id)
     if runtime is not None and (runtime.alive() or runtime.restarting):
         if not force:
-            doing = "restarting" if runtime.restarting else "running"
-            raise Conflict(
-                f"container {record.name} is {doing}", hint="stop it first, or use `sysbox rm -f`"
-            )
+            raise _refusal(record, "restarting" if runtime.restarting else "running")
         by_systemd = restart.request_stop(record)
         kill_now(record, runtime)
         if by_systemd:
             restart.await_service(record)
+    elif not force and restart.runs_again(record):
+        raise _refusal(record, "restarting")
     elif restart.request_stop(record):
         # it has just ended, and systemd was about to start it again
         restart.await_service(record)
     await_end(record, 0.0)  # that it is recorded; not the end of a run that has begun since
+
+
+def _refusal(record: Record, doing: str) -> Conflict:
+    return Conflict(
+        f"container {record.name} is {doing}", hint="stop it first, or use `sysbox rm -f`"
+    )
 
 
 class Killed:

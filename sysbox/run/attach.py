@@ -50,7 +50,7 @@ class AttachOptions(Frozen):
 
 
 class _LeaveRequest(Exception):
-    """The user has pressed ctrl-c for the third time: detach."""
+    """The user has pressed ctrl-c for the third time, or once while nothing runs: detach."""
 
 
 def attach(record: Record, options: AttachOptions) -> int:
@@ -58,6 +58,15 @@ def attach(record: Record, options: AttachOptions) -> int:
 
     Raises Conflict.
     """
+    try:
+        return _follow(record, options)
+    except _LeaveRequest:
+        attach_socket.is_expected(record)  # nobody comes
+        return DETACHED
+
+
+def _follow(record: Record, options: AttachOptions) -> int:
+    """Attach to each of its runs in turn."""
     while True:
         # before there is a connection, so that no signal is lost; a container that is still being started
         # gets them from then on
@@ -66,19 +75,28 @@ def attach(record: Record, options: AttachOptions) -> int:
         if options.pass_signals and not passing:
             _pass_signals_on(record, options)
         supervisor.release_signals()
-        try:
-            code = _Attachment(record, socket, given, options).run()
-        except _LeaveRequest:
-            code = DETACHED
+        code = _Attachment(record, socket, given, options).run()
         if code == DETACHED:
             return code
         if unit_file.has_policy(record):
+            if options.pass_signals:
+                _leave_by_signals()
             # systemd takes longer than this to start the container again
             attach_socket.expect(record)
         await_end(record)
         if not restart.runs_again(record):
             attach_socket.is_expected(record)
             return systemd_mode.exit_status(record.spec, record.argv, code)
+
+
+def _leave_by_signals() -> None:
+    """Until it runs again, which can take a minute, there is nothing that a signal could be passed on to."""
+
+    def leave(*_: object) -> None:
+        raise _LeaveRequest
+
+    for number in supervisor.FORWARDED:
+        _signal.signal(number, leave)
 
 
 def _pass_signals_on(record: Record, options: AttachOptions) -> bool:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from containers import PATIENCE, Container, Containers, eventually, popen, systemctl
+from lane import Sysbox
 
 from sysbox.container import store
 from sysbox.container.locks import Lock
@@ -121,3 +123,41 @@ def test_several_start_it_at_once(containers: Containers) -> None:
         ]
         assert answers == [("", 0)] * 3
         one("stop")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_attach_while_nothing_runs(
+    containers: Containers, number: signal.Signals
+) -> None:
+    """There is no process to pass it on to; the container is started again all the same."""
+    one = containers(
+        "--restart", "always", command=("sh", "-c", "while :; do echo again; sleep 0.1; done")
+    )
+    attached = popen("attach", one.id)
+    assert attached.stdout is not None
+    attached.stdout.readline()  # it is attached
+    has_it_wait(one, 20)
+
+    def left() -> bool:
+        attached.send_signal(number)
+        return attached.poll() is not None
+
+    eventually(left, "it has left")
+    assert attached.returncode == 0
+    assert "detached" in attached.communicate()[1]
+    assert one.inspect("State.Restarting")
+    one("start")
+    assert one.inspect("State.Running")
+
+
+def test_one_that_is_started_again_is_not_removed(sysbox: Sysbox, containers: Containers) -> None:
+    """Not either in the moments when its end is recorded, and when systemd waits before it starts it."""
+    one = containers("--restart", "always", command=("false",))
+    eventually(lambda: one.inspect("State.Restarting"), "it restarts")
+    for _ in range(20):
+        refused = sysbox("rm", one.id)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr.splitlines()[0].endswith((" is restarting", " is running"))
+    one("start")
+    for _ in range(20):
+        assert sysbox("rm", one.id).returncode == 1
