@@ -246,7 +246,9 @@ def create(spec: ContainerSpec, notices: Notices = SILENT, *, replace: bool = Fa
 def _abandon(record: Record) -> None:
     """Remove a container that `run` has made and that has never run, --rm or not."""
     from sysbox.lifecycle.remove import remove
+    from sysbox.run import attach_socket
 
+    client = attach_socket.stand_in(record)
     try:
         remove(record, force=True, with_volumes=True)
         if record.spec.cidfile:
@@ -255,6 +257,8 @@ def _abandon(record: Record) -> None:
             cidfile.remove(record.spec.cidfile, record.id)
     except (SysboxError, OSError):
         pass  # ignoring: why it did not start is the better message
+    finally:
+        client.close()
 
 
 def start(record: Record, *, attach: bool, interactive: bool, notices: Notices = SILENT) -> int:

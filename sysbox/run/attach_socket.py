@@ -61,5 +61,20 @@ def is_expected(record: Record) -> bytes | None:
     return size if len(size) == _WINSIZE else b""
 
 
+def stand_in(record: Record) -> _socket.socket:
+    """Connect in place of the client that is expected and does not come: the monitor would wait some seconds.
+
+    It does not as long as the socket is open, which the caller closes.
+    """
+    is_expected(record)
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    socket.setblocking(False)
+    try:
+        socket.connect(path_of(record))
+    except OSError:
+        pass  # ignoring: nobody listens yet, or any more
+    return socket
+
+
 def _marker(record: Record) -> str:
     return f"{record.directory}/attach-first"

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import signal
+import socket
+import tempfile
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from sysbox.lifecycle import create, run
+from sysbox.lifecycle import create, remove, run
+from sysbox.run import attach_socket
 from sysbox.spec import ContainerSpec
+
+if TYPE_CHECKING:
+    from sysbox.container.records import Record
 
 
 @pytest.fixture
@@ -45,3 +51,35 @@ def test_a_signal_while_a_container_is_made_leaves_none(
     with pytest.raises(KeyboardInterrupt):
         run.run(spec)
     assert removed == [made]
+
+
+def test_the_monitor_of_one_that_is_abandoned_waits_for_no_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody is connected as long as the container is being removed."""
+    served: list[bool] = []
+    with (
+        tempfile.TemporaryDirectory() as directory
+    ):  # not tmp_path: too long for a socket's address
+        record = cast(
+            "Record",
+            SimpleNamespace(
+                run_directory=directory, directory=directory, spec=SimpleNamespace(cidfile="")
+            ),
+        )
+        with socket.socket(fileno=attach_socket.listen(record)) as listener:
+
+            def removed(*_: object, **__: object) -> None:
+                client, _address = listener.accept()
+                client.send(b"H")
+                served.append(True)
+
+            attach_socket.expect(record)
+            monkeypatch.setattr(remove, "remove", removed)
+            listener.settimeout(10)
+            run._abandon(record)
+        assert served
+        assert attach_socket.is_expected(record) is None
+        # nor does it matter that nobody listens
+        monkeypatch.setattr(remove, "remove", lambda *_, **__: None)
+        run._abandon(record)
