@@ -75,7 +75,7 @@ def _end(record: Record, *, force: bool) -> None:
         kill_now(record, runtime)
         if by_systemd:
             restart.await_service(record)
-    elif not force and restart.runs_again(record):
+    elif not force and restart.runs_again(record, planned=True):
         raise _refusal(record, "restarting")
     elif restart.request_stop(record):
         # it has just ended, and systemd was about to start it again

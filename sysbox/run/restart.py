@@ -136,17 +136,22 @@ def abandon(container_id: str) -> None:
         scope.request_stop(bus, names.service_unit(container_id))
 
 
-def runs_again(record: Record) -> bool:
-    """Whether it runs again, or will, after a run has ended; waits until systemd has decided."""
+def runs_again(record: Record, *, planned: bool = False) -> bool:
+    """Whether it runs again, or will, after a run has ended; waits until systemd has decided.
+
+    If `planned`, it is enough that systemd waits for RestartSec=, which an administrator may have made long.
+    """
     if not unit_file.has_policy(record):
         return False
     with Bus.connect() as bus:
         while True:
-            active = scope.active_state(bus, unit_file.service_of(record))
+            active, sub, _ = scope.state(bus, unit_file.service_of(record))
             if active in scope.ENDED:
                 return False
             runtime = store.runtime(record.id)
             if runtime is not None and (runtime.started_ns or runtime.restarting):
+                return True
+            if planned and sub.startswith("auto-restart"):
                 return True
             time.sleep(_STEP)
 

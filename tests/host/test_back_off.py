@@ -161,3 +161,8 @@ def test_one_that_is_started_again_is_not_removed(sysbox: Sysbox, containers: Co
     one("start")
     for _ in range(20):
         assert sysbox("rm", one.id).returncode == 1
+    with drop_in(one, "RestartSec=1h"):
+        eventually(
+            lambda: systemctl("show", "-P", "SubState", service(one)) == "auto-restart", "it waits"
+        )
+        assert sysbox("rm", one.id, timeout=PATIENCE).returncode == 1
