@@ -191,7 +191,8 @@ def test_one_that_freezes_itself_does_not_hold_up_exec(
         cd /sys/fs/cgroup/unified
         mkdir -p .{below} && echo 1 >.{below}/cgroup.procs
         echo 1 >.{below[:6]}/cgroup.freeze"""
-    sysbox("exec", "-d", one.id, "sh", "-c", script)  # which may see already that it is frozen, and say so
+    # it may see already that the container is frozen, and say so
+    sysbox("exec", "-d", one.id, "sh", "-c", script)
     file = Path(f"{tree}{below[:6]}/cgroup.freeze")
     eventually(lambda: file.exists() and file.read_text(encoding="ascii") == "1\n", "it is frozen")
     done = sysbox("exec", one.id, "true")
