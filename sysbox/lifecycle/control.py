@@ -14,7 +14,7 @@ from sysbox.lifecycle.remove import remove as removing
 from sysbox.linux.freezer import is_frozen
 from sysbox.run import background, exit_record, signals
 from sysbox.run.exit import await_end, kill_now, settle
-from sysbox.run.restart import await_service, change, end_wait, request_stop
+from sysbox.run.restart import await_service, change, end_start, end_wait, request_stop
 from sysbox.units import unit_file
 from sysbox.units.cgroup import freezer
 
@@ -92,6 +92,8 @@ class Stop:
         # not with a given signal: the service has the monitor send the container's own stop signal
         self._by_systemd = signal is None and request_stop(record)
         self._runtime = runtime = _to_stop(record)
+        if runtime is None and not self._by_systemd:
+            self._by_systemd = end_start(record)
         patience = record.spec.stop_timeout if timeout is None else timeout
         self.deadline = _FOR_EVER if patience < 0 else time.monotonic() + patience  # on that clock
         if runtime is None or self._by_systemd:

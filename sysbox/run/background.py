@@ -99,8 +99,15 @@ class _Report:
             return
         values = codec.loads(data, self._path)
         with Bus.connect() as bus:
-            # another command may have it start once more
-            scope.await_inactive(bus, unit, unless=lambda: _begins_by_itself(record))
+            # another command may have it start once more, or systemd, where `_supervise` did not begin
+            scope.await_inactive(
+                bus,
+                unit,
+                unless=lambda: (
+                    _begins_by_itself(record)
+                    or scope.state(bus, unit)[1].startswith("auto-restart")
+                ),
+            )
         if "gone" in values:
             raise Gone(values["gone"])
         raise SysboxError(values["message"], hint=values["hint"], status=values["status"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from sysbox.base import codec
-from sysbox.base.errors import FAILED, FormatError, StartError, SysboxError
+from sysbox.base.errors import FAILED, FormatError, Interrupted, StartError, SysboxError
 from sysbox.base.files import read_file, unlink, write_file
 from sysbox.container import store, systemd_mode
 from sysbox.container.records import Ended, Final, Usage
@@ -160,6 +160,8 @@ def reason(error: BaseException) -> str:
     """The text of an error in the record."""
     if isinstance(error, SysboxError):
         return error.message
+    if isinstance(error, Interrupted):
+        return f"signal {error.number} ended the start"
     return f"{error}" if isinstance(error, OSError) else f"interrupted: {error!r}"
 
 

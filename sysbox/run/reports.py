@@ -79,7 +79,11 @@ def _ending() -> str:
     )
     if result == "oom-kill":
         return "was killed for lack of memory"
-    if status in ("TERM", _STOPPED, "0"):  # it gives up with 0 where it waits for the back-off
+    if result == "timeout":
+        return "was ended by its TimeoutStartSec="
+    # it gives up with 0 where it waits for the back-off; there is no code where it did not begin, since the
+    # stop has ended an ExecStartPre= of an administrator's
+    if status in ("TERM", _STOPPED, "0") or (result in ("success", "signal") and not code):
         return ""
     if code in ("killed", "dumped"):
         return f"was killed by SIG{status}"

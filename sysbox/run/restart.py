@@ -19,7 +19,7 @@ from sysbox.container.status import read_status
 from sysbox.linux import process
 from sysbox.run import backoff, name_hold
 from sysbox.units import names, serviceplan, unit_file
-from sysbox.units.bus import Bus
+from sysbox.units.bus import MANAGER_PATH, PROPERTIES, SYSTEMD, Bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,6 +93,18 @@ def request_stop(record: Record) -> bool:
     with Bus.connect() as bus:
         unit = unit_file.service_of(record)
         if scope.active_state(bus, unit) in scope.ENDED:
+            return False
+        scope.request_stop(bus, unit)
+        return True
+
+
+def end_start(record: Record) -> bool:
+    """Stop a service that has yet to begin with the start; False if there is none."""
+    if record.spec.unit:
+        return False
+    with Bus.connect() as bus:
+        unit = unit_file.service_of(record)
+        if scope.active_state(bus, unit) != "activating":
             return False
         scope.request_stop(bus, unit)
         return True
@@ -267,10 +279,13 @@ def status(record: Record) -> Status:
     try:
         with Bus.connect() as bus:
             active, job = scope.progress(bus, unit_file.service_of(record))
+            stops = job != 0 and _job_type(bus, job) == "stop"
     except SystemdError:
         return found
+    if found.state == "dead":
+        found = _with_code(found, record)
     on_its_way = active == "activating"
-    if active in ("active", "deactivating") and not job:
+    if active in ("active", "deactivating") and not stops:
         # its end is being recorded, and no stop was requested
         on_its_way = policy != "on-failure" or found.exit_code != 0
     if not on_its_way:
@@ -281,7 +296,29 @@ def status(record: Record) -> Status:
         return again
     # of an end that nobody has recorded yet the time is not known: it was a moment ago
     finished_at = again.finished_at or found.finished_at or time.time()
-    return again.replace(state="restarting", finished_at=finished_at)
+    code = found.exit_code if again.state == "dead" else again.exit_code
+    return again.replace(state="restarting", finished_at=finished_at, exit_code=code)
+
+
+def _job_type(bus: Bus, job: int) -> str:
+    """The type of a queued job: "start", "stop", "restart" …; "" for one that is done."""
+    path, asked = f"{MANAGER_PATH}/job/{job}", (f"{SYSTEMD}.Job", "JobType")
+    try:
+        (found,) = bus.retry(lambda: bus.call(path, PROPERTIES, "Get", "ss", asked))
+    except SystemdError:
+        return ""
+    return str(found)
+
+
+def _with_code(found: Status, record: Record) -> Status:
+    """With the exit status that the monitor has written, where nobody has recorded the end yet."""
+    from sysbox.run import exit_record
+
+    try:
+        ended = exit_record.of_monitor(record.run_directory)
+    except FormatError:
+        return found
+    return found if ended is None else found.replace(exit_code=ended.code)
 
 
 def restarts(record: Record) -> int:

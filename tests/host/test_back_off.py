@@ -166,3 +166,31 @@ def test_one_that_is_started_again_is_not_removed(sysbox: Sysbox, containers: Co
             lambda: systemctl("show", "-P", "SubState", service(one)) == "auto-restart", "it waits"
         )
         assert sysbox("rm", one.id, timeout=PATIENCE).returncode == 1
+
+
+@pytest.mark.parametrize("policy", ["no", "always"])
+def test_a_stop_before_the_start_has_begun(containers: Containers, policy: str) -> None:
+    """It holds, and who waits for the start hears of it."""
+    one = containers("--restart", policy)
+    one("stop")
+    with drop_in(one, "ExecStartPre=/bin/sleep 5"):
+        client = popen("start", one.id)
+        eventually(
+            lambda: systemctl("is-active", service(one), check=False) == "activating", "it starts"
+        )
+        one("stop")
+        assert "its service was stopped while it started" in client.communicate(timeout=PATIENCE)[1]
+    assert client.returncode == 1
+    assert one.inspect("State.Status") == "exited"
+
+
+def test_a_service_that_fails_before_it_begins(containers: Containers) -> None:
+    """systemd tries it again, and `start` does not wait for the end of that."""
+    one = containers("--restart", "always")
+    one("stop")
+    with drop_in(one, "ExecStartPre=/bin/false\nRestartSec=1h"):
+        client = popen("start", one.id)
+        client.communicate(timeout=PATIENCE)
+        assert client.returncode == 1
+        assert systemctl("show", "-P", "SubState", service(one)) == "auto-restart"
+        one("stop")

@@ -66,9 +66,10 @@ def environ(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
         ("core-dump", "dumped", "SEGV", "was killed by SIGSEGV"),
         ("exit-code", "exited", "203", "ended with status 203"),
         ("oom-kill", "killed", "KILL", "was killed for lack of memory"),
+        ("timeout", "", "", "was ended by its TimeoutStartSec="),
         ("", "", "", "ended"),
     ],
-    ids=["killed", "dumped", "exited", "memory", "unknown"],
+    ids=["killed", "dumped", "exited", "memory", "timeout", "unknown"],
 )
 def test_what_is_said_after_the_end(
     client: socket.socket,
@@ -88,14 +89,20 @@ def test_what_is_said_after_the_end(
 
 
 @pytest.mark.parametrize(
-    ("code", "status"),
-    [("killed", "TERM"), ("exited", "143"), ("exited", "0")],
-    ids=["early", "starting", "waiting"],
+    ("result", "code", "status"),
+    [
+        ("success", "killed", "TERM"),
+        ("success", "exited", "143"),
+        ("success", "exited", "0"),
+        ("success", "", ""),
+        ("signal", "", ""),
+    ],
+    ids=["early", "starting", "waiting", "before", "preparing"],
 )
 def test_a_stop_is_said_after_the_end(
-    client: socket.socket, monkeypatch: pytest.MonkeyPatch, code: str, status: str
+    client: socket.socket, monkeypatch: pytest.MonkeyPatch, result: str, code: str, status: str
 ) -> None:
-    environ(monkeypatch, "success", code, status)
+    environ(monkeypatch, result, code, status)
     reports.send_after_end(ID)
     assert answer(client)["message"] == "its service was stopped while it started"
 
