@@ -318,7 +318,9 @@ def _with_code(found: Status, record: Record) -> Status:
         ended = exit_record.of_monitor(record.run_directory)
     except FormatError:
         return found
-    return found if ended is None else found.replace(exit_code=ended.code)
+    if ended is None:
+        return found
+    return found.replace(exit_code=systemd_mode.exit_status(record.spec, record.argv, ended.code))
 
 
 def restarts(record: Record) -> int:

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import pytest
 
 from sysbox import scope
+from sysbox.container import systemd_mode
 from sysbox.container.records import Ended, Record, Status
 from sysbox.run import exit_record, restart
 from sysbox.spec import ContainerSpec, RestartPolicy
@@ -51,3 +52,19 @@ def test_while_an_end_is_recorded(
     found = restart.status(record)
     assert found.state == ("dead" if policy == "on-failure" and not code else state)
     assert found.exit_code == code
+
+
+def test_a_systemd_inside_that_has_shut_down_has_not_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        restart, "read_status", lambda _: Status(state="dead", started_at=time.time())
+    )
+    monkeypatch.setattr(Bus, "connect", lambda: nullcontext())
+    monkeypatch.setattr(scope, "progress", lambda _bus, _unit: ("deactivating", 0))
+    monkeypatch.setattr(
+        exit_record, "of_monitor", lambda _: Ended(code=systemd_mode.STATUSES[0], signal=2)
+    )
+    spec = RECORD.spec.replace(systemd="always", restart=RestartPolicy(name="on-failure"))
+    found = restart.status(RECORD.replace(spec=spec))
+    assert (found.state, found.exit_code) == ("dead", 0)
