@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ Image = Callable[..., str]
 
 # --- what an image says ----------------------------------------------------------------------------
 
+WRITTEN = f"/tmp/{uuid.uuid4()}"
 # that other engines act on: they select capabilities, devices, hooks, loggers, properties of units
 LABELS = (
     "io.containers.capabilities=SYS_ADMIN",
@@ -36,10 +38,10 @@ LABELS = (
     "org.systemd.property.DevicePolicy='auto'",
     "org.systemd.property.TimeoutStopUSec=uint64:1",
     "run.oci.keep_original_groups=1",
-    "run.oci.hooks.stdout=/tmp/attack",
+    f"run.oci.hooks.stdout={WRITTEN}",
     "run.oci.seccomp_fail_unknown_syscall=0",
-    "com.docker.logging.driver=file:///tmp/attack",
-    "containerd.io/restart.loguri=file:///tmp/attack",
+    f"com.docker.logging.driver=file://{WRITTEN}",
+    f"containerd.io/restart.loguri=file://{WRITTEN}",
     "devices.sysbox=/dev/mem",
 )
 
@@ -79,7 +81,7 @@ def test_nothing_that_an_image_says_gives_it_more(attacker: Attacker, hostile: I
     # but each has ids of its own
     ids = re.compile(r"(?m)^ +0 +[0-9]+ +65536$")
     assert ids.sub("", found.stdout) == ids.sub("", plain.stdout)
-    assert not Path("/tmp/attack").exists()
+    assert not Path(WRITTEN).exists()
 
 
 def test_no_property_of_its_unit_either(hostile: Image, containers: Containers) -> None:
