@@ -212,13 +212,13 @@ def begin(
         ("Description", ("s", plan.description)),
         ("Slice", ("s", plan.slice)),
         ("PIDs", ("au", list(pids))),
-        *_variants(plan.properties),
+        *variants(plan.properties),
     ]
     pending = Pending(bus, plan.unit, properties, stuck)
     keeper = plan.keeper
     if keeper is not None and not exists(keeper.directory):
         # requested after the scope, which must not wait for it; not awaited: it only saves time later
-        bus.send(*_start(keeper.unit, _variants(keeper.properties)))
+        bus.send(*_start(keeper.unit, variants(keeper.properties)))
     return pending
 
 
@@ -226,7 +226,7 @@ def start_service(
     bus: Bus, unit: str, properties: tuple[Property, ...], stuck: Callable[[], None] | None = None
 ) -> Pending:
     """Request a transient service; ExecStart is an `a(sasb)`: path, argv, ignore failure."""
-    return Pending(bus, unit, _variants(properties), stuck)
+    return Pending(bus, unit, variants(properties), stuck)
 
 
 def request_start(bus: Bus, unit: str) -> None:
@@ -250,7 +250,8 @@ def reload(bus: Bus) -> None:
     bus.retry(lambda: bus.call(MANAGER_PATH, MANAGER, "Reload"))
 
 
-def _variants(properties: tuple[Property, ...]) -> list[tuple[str, tuple[str, Any]]]:
+def variants(properties: tuple[Property, ...]) -> list[tuple[str, tuple[str, Any]]]:
+    """The argument a(sv) of systemd's methods."""
     return [(one.name, (one.signature, one.value)) for one in properties]
 
 
@@ -350,7 +351,7 @@ def all_properties(bus: Bus, unit: str, interface: str) -> dict[str, Any]:
 
 def set_properties(bus: Bus, unit: str, props: tuple[Property, ...]) -> None:
     """Change a loaded unit as `systemctl set-property --runtime`; systemd writes the cgroup files at once."""
-    args = (unit, True, _variants(props))
+    args = (unit, True, variants(props))
     bus.retry(lambda: bus.call(MANAGER_PATH, MANAGER, "SetUnitProperties", "sba(sv)", args))
 
 

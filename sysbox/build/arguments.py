@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.build import expansion, variables
-from sysbox.build.errors import FileError, quoted
+from sysbox.build.errors import FileError, at, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def resolve_from(start: From, values: dict[str, str]) -> From:
             replaced.append(variables.expand(text, values, start.escape))
             unset = sorted(variables.check(text, start.escape) - {*values})
         except variables.ExpansionError as error:
-            raise _error(start, str(error)) from None
+            raise at(start, str(error)) from None
         if text and (
             not replaced[-1] or replaced[-1][-1] in ":@/" or len(replaced[-1].split()) != 1
         ):
@@ -90,7 +90,7 @@ def resolve_from(start: From, values: dict[str, str]) -> From:
                 f"${name} is not set: ARG {name} must stand before the first FROM" for name in unset
             )
             what = f"{quoted(text)} becomes {quoted(replaced[-1])}"
-            raise _error(start, what, next(hints, ""))
+            raise at(start, what, next(hints, ""))
     image, platform = replaced
     if platform:
         check_platform(start, platform)
@@ -101,8 +101,4 @@ def check_platform(start: From, platform: str) -> None:
     """Raises FileError for what is not OS/ARCH[/VARIANT]."""
     parts = platform.split("/")
     if not 1 <= len(parts) <= 3 or not all(part.isascii() and part for part in parts):
-        raise _error(start, f"--platform={quoted(platform)}: must be OS/ARCH[/VARIANT]")
-
-
-def _error(start: From, what: str, hint: str = "") -> FileError:
-    return FileError(start.file, start.line, start.column, f"FROM: {what}", hint=hint)
+        raise at(start, f"--platform={quoted(platform)}: must be OS/ARCH[/VARIANT]")

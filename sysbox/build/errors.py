@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sysbox.build.model import Instruction
+
 _SHOWN = 60  # characters of a text that a message quotes
 
 
@@ -15,6 +19,13 @@ class FileError(SpecError):
         self.file = file
         self.line = line
         self.column = column
+
+
+def at(instruction: Instruction, what: str, hint: str = "") -> FileError:
+    """The error for an instruction; its message begins with the keyword."""
+    keyword = instruction.text.partition(" ")[0]
+    place = (instruction.file, instruction.line, instruction.column)
+    return FileError(*place, f"{keyword}: {what}", hint=hint)
 
 
 def quoted(text: str) -> str:

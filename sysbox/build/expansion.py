@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sysbox.base.errors import SpecError
 from sysbox.build import addresses, checks, mounts
-from sysbox.build.errors import FileError, quoted
+from sysbox.build.errors import at, quoted
 from sysbox.build.model import (
     Add,
     Arg,
@@ -92,18 +92,11 @@ def expand(instruction: Instruction, variables: Variables) -> Instruction:
             return instruction.replace(mounts=found)
         return _words(instruction, replace)
     except ExpansionError as error:
-        raise _error(instruction, str(error)) from None
+        raise at(instruction, str(error)) from None
     except mounts.MountError as error:
-        raise _error(instruction, f"--mount: {error}", error.hint) from None
+        raise at(instruction, f"--mount: {error}", error.hint) from None
     except SpecError as error:
-        raise _error(instruction, error.message, error.hint) from None
-
-
-def _error(instruction: Instruction, what: str, hint: str = "") -> FileError:
-    text = instruction.text.partition(" ")[0]
-    return FileError(
-        instruction.file, instruction.line, instruction.column, f"{text}: {what}", hint=hint
-    )
+        raise at(instruction, error.message, error.hint) from None
 
 
 def _copy(instruction: Copy, replace: Replace, values: dict[str, str]) -> Copy:
@@ -190,7 +183,7 @@ def after(variables: Variables, instruction: Instruction, plan: Plan) -> Variabl
         return variables
     size = sum(len(name) + len(value) for name, value in changed.all().items())
     if size > _MAX_ENVIRONMENT:
-        raise _error(instruction, f"all variables have more than {_MAX_ENVIRONMENT} characters")
+        raise at(instruction, f"all variables have more than {_MAX_ENVIRONMENT} characters")
     return changed
 
 

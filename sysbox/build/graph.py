@@ -13,7 +13,7 @@ from sysbox.base.errors import SpecError
 from sysbox.base.frozen import Frozen
 from sysbox.base.suggest import did_you_mean
 from sysbox.build import arguments, hints, parser, references
-from sysbox.build.errors import FileError, quoted
+from sysbox.build.errors import FileError, at, quoted
 from sysbox.build.model import (
     Containerfile,
     Copy,
@@ -178,7 +178,7 @@ class _Graph:
             return Source(kind="stage", stage=stage)
         if is_digits(name) and before < 0:
             what = f"there is no stage {name}: the last one is {len(self.file.stages) - 1}"
-            raise _error(asking, what)
+            raise at(asking, what)
         return Source(kind="image", name=name, platform=platform)
 
     def find(self, name: str, before: int, at: int = -1) -> int:
@@ -272,11 +272,6 @@ class _Graph:
             needs=tuple(self.needs(index)),
             sources=self.sources(index),
         )
-
-
-def _error(asking: Instruction, what: str) -> FileError:
-    keyword = asking.text.partition(" ")[0]
-    return FileError(asking.file, asking.line, asking.column, f"{keyword}: {what}")
 
 
 def _copy_of_context(start: From) -> Copy:

@@ -7,7 +7,7 @@ environment says is not known yet.
 from __future__ import annotations
 
 from sysbox.build import expansion, variables
-from sysbox.build.errors import FileError, quoted
+from sysbox.build.errors import at, quoted
 from sysbox.build.model import Arg, Copy, Env, Instruction, Plan, Run, Variables
 
 TYPE_CHECKING = False
@@ -64,16 +64,9 @@ def _name(instruction: Instruction, written: str, state: Variables) -> str:
         name = variables.expand(written, values, instruction.escape)
         unset = sorted(variables.check(written, instruction.escape) - {*values})
     except variables.ExpansionError as error:
-        raise _error(instruction, str(error), "") from None
+        raise at(instruction, str(error)) from None
     if not name or name[-1] in ":@/" or len(name.split()) != 1 or "," in name:
         hints = (f"${one} is not set by ARG or ENV before this" for one in unset)
         what = f"from {quoted(written)} becomes {quoted(name)}"
-        raise _error(instruction, what, next(hints, ""))
+        raise at(instruction, what, next(hints, ""))
     return name
-
-
-def _error(instruction: Instruction, what: str, hint: str) -> FileError:
-    keyword = instruction.text.partition(" ")[0]
-    return FileError(
-        instruction.file, instruction.line, instruction.column, f"{keyword}: {what}", hint=hint
-    )

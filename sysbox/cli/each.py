@@ -1,4 +1,4 @@
-"""Run a verb on several containers: report each failure and go on with the next. Whether there is one."""
+"""Run a verb on several containers: report each failure and go on with the next. Also `exists`."""
 
 from __future__ import annotations
 

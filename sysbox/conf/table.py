@@ -63,7 +63,7 @@ def _firewall(text: str, flag: str) -> str:
 
 def _ports(text: str, flag: str) -> str:
     if text not in PORTS:
-        bad(flag, text, "neither of both", " or ".join(PORTS))
+        bad(flag, text, "neither of the two", " or ".join(PORTS))
     return text
 
 

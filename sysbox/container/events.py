@@ -1,4 +1,4 @@
-"""Events: a record in the journal for each thing that happens to a container, image, volume or network.
+"""Events: a record in the journal for each thing that happens to a container, image, network and the like.
 
 The names are docker's. Each has a MESSAGE_ID of its own (journald.conf(5), systemd.journal-fields(7)), so
 that `journalctl MESSAGE_ID=...` finds all of a kind; the details are in SYSBOX_* fields. The process that
@@ -104,7 +104,7 @@ def pruned(kind: str, size: int) -> None:
 
 
 def emit(kind: str, action: str, actor: str, attributes: dict[str, str], name: str = "") -> None:
-    """Emit an event: `kind` is container, image, volume or network, `actor` its id (of a volume: its name).
+    """Emit an event: `kind` is one of those in MESSAGE_IDS, `actor` its id (of a volume: its name).
 
     Raises KeyError for an action that is not docker's.
     """

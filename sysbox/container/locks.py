@@ -92,7 +92,7 @@ def replace_lock(container_id: str) -> Lock:
 
 
 def _open(container_id: str, *, create: bool = False) -> int:
-    """Open the file; a missing one is made, if the directory is there. Raises NotFound, FormatError.
+    """Open the file; a missing one is made, if the directory is there. Raises Gone, FormatError, KernelError.
 
     With `create` it is known to be missing.
     """

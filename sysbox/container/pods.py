@@ -163,7 +163,7 @@ def known() -> list[str]:
 
 
 def load(name: str) -> Pod:
-    """A pod by its exact name. Raises NotFound, FormatError."""
+    """A pod by its exact name. Raises NotFound, FormatError; Unsupported unless root."""
     path = f"{PODS}/{name}/{_FILE}"
     data = read_file(path) if name and "/" not in name and name[0] != "." else None
     if data is None:

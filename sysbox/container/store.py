@@ -159,7 +159,10 @@ def ids() -> list[str]:
 
 
 def resolve(text: str) -> str:
-    """The full id of a name, an id or a unique prefix of one. Raises NotFound, Conflict."""
+    """The full id of a name, an id or a unique prefix of one.
+
+    Raises NotFound, Conflict; Unsupported unless the caller is root.
+    """
     if text and "/" not in text and (owner := owner_of(text)):
         return owner
     if is_id(text):

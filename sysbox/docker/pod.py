@@ -11,7 +11,6 @@ from sysbox.container.pods import Pod, PodRun
 from sysbox.docker.human import human_duration
 from sysbox.docker.inspect import timestamp
 from sysbox.docker.shapes import Map
-from sysbox.linux import userns
 from sysbox.netns.topology import port_text
 from sysbox.units.limits.properties import INFINITY
 
@@ -117,17 +116,13 @@ def describe(seen: Seen) -> dict[str, Any]:
             "Limits": _limits(pod),
             "UserNamespace": {
                 "Mode": pod.userns,
-                "UIDMap": [_text(one) for one in pod.uids],
-                "GIDMap": [_text(one) for one in pod.gids],
+                "UIDMap": [one.text() for one in pod.uids],
+                "GIDMap": [one.text() for one in pod.gids],
             },
             "Addresses": _addresses(seen),
             "Namespaces": Map({_SHARED[kind]: pod.namespace(kind) for kind in pod.kinds}),
         },
     }  # fmt: skip
-
-
-def _text(one: userns.IdMap) -> str:
-    return f"{one.inside}:{one.outside}:{one.count}"
 
 
 def _shared(seen: Seen) -> dict[str, Any]:

@@ -26,20 +26,18 @@ _STEP = 0.05
 FINAL = "systemd-shutdow\n"
 
 
-def stop(name: str, timeout: float = STOP_TIMEOUT) -> bool:
-    """Stop a host's units in order, then its PID 1; False if the host was not up.
+def stop(name: str, timeout: float = STOP_TIMEOUT) -> None:
+    """Stop a host's units in order, then its PID 1; a host that is not up is success.
 
     A host that has not ended after `timeout` seconds is killed. Raises SysboxError if that fails.
     """
     state.check_name(name)
     with Lock(name):
         host = state.load(name)
-        up = host is not None and host.alive
-        if host is not None and up:
+        if host is not None and host.alive:
             _end(host, POWER_OFF if host.phase == state.RUNNING else signal.SIGKILL, timeout)
         if clear(name):
             _release_network()
-    return up
 
 
 def clear(name: str) -> bool:

@@ -116,12 +116,8 @@ def _owned(one: Filesystem, uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) ->
     for name, value in one.options:
         if name in ("uid", "gid"):
             maps = uids if name == "uid" else gids
-            if one.fstype == "devpts" and not _has(maps, int(value)):
+            if one.fstype == "devpts" and not userns.has(maps, int(value)):
                 continue
             userns.outside(maps, int(value), f"{name}= of the {one.fstype} {one.target}")
         options.append((name, value))
     return one.replace(options=tuple(options))
-
-
-def _has(maps: tuple[IdMap, ...], inside: int) -> bool:
-    return any(one.inside <= inside < one.inside + one.count for one in maps)

@@ -1,7 +1,7 @@
 """Plan the files of secrets and credentials: on a tmpfs of the container's own, which is in no layer. Pure.
 
-The plan has names, owners and places; the values come beside it (`container/private.py`), so that neither
-`--dry-run` nor anything that is written down has them.
+The plan has names, owners and places; the values come beside it (`Private` of `fs/secretfiles.py`), so that
+neither `--dry-run` nor anything that is written down has them.
 """
 
 from __future__ import annotations

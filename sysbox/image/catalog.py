@@ -8,9 +8,9 @@
     provenance/<64 hex>.json                    where it came from, and the signatures that were accepted
     temporary/<anything>/                       work in progress, removed by gc
 
-index.json is authoritative: content that it does not lead to is an orphan. Writers replace it by rename,
-under `index.lock`. A process that adds content, or is about to use some, holds `use.lock` shared; gc takes
-it exclusively to remove orphans, so that no content disappears between two steps.
+index.json is authoritative: content that neither it, a container nor the cache of builds needs is an orphan.
+Writers replace it by rename, under `index.lock`. A process that adds content, or is about to use some, holds
+`use.lock` shared; gc takes it exclusively to remove orphans, so that no content disappears between two steps.
 """
 
 from __future__ import annotations

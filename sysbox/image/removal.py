@@ -178,14 +178,14 @@ def collect(store: Catalog, in_use: InUse) -> list[str]:
         return done + _sweep(store, in_use)
 
 
-def sweep(store: Catalog, in_use: InUse) -> list[str]:
-    """Remove content that no image and no container refers to; nothing while a process uses the store."""
+def sweep(store: Catalog, in_use: InUse) -> None:
+    """Remove content that nothing needs (`_Needed`); nothing while a process uses the store."""
     try:
         lock = Lock(_use_lock(store), wait=False)
     except Conflict:
-        return []
+        return
     with lock:
-        return _sweep(store, in_use)
+        _sweep(store, in_use)
 
 
 def _use_lock(store: Catalog) -> str:
@@ -235,7 +235,7 @@ def _sweep(store: Catalog, in_use: InUse) -> list[str]:
 
 
 class _Needed:
-    """The content that the index or a container refers to."""
+    """The content that the index, a container or the cache of builds refers to."""
 
     def __init__(self) -> None:
         self.images: set[str] = set()

@@ -43,9 +43,9 @@ def publish(record: Record, wanted: tuple[Port, ...]) -> tuple[Port, ...]:
         return made
 
 
-def unpublish(record: Record, unwanted: tuple[Port, ...]) -> tuple[Port, ...]:
-    """Unpublish ports; returns those that were published. `unwanted` names ports of the host: a container
-    port of 0 is any, and so is a host address of "".
+def unpublish(record: Record, unwanted: tuple[Port, ...]) -> None:
+    """Unpublish ports. `unwanted` names ports of the host: a container port of 0 is any, and so is a host
+    address of "".
 
     Raises NotFound for one that is not published; nothing is changed then. SysboxError.
     """
@@ -67,7 +67,6 @@ def unpublish(record: Record, unwanted: tuple[Port, ...]) -> tuple[Port, ...]:
             left = tuple(port for port in runtime.ports if port not in gone)
             store.write_runtime(record, runtime.replace(ports=left))
         store.save(record.replace(spec=record.spec.replace(ports=_without(record, gone))))
-        return tuple(gone)
 
 
 def _without(record: Record, gone: list[Port]) -> tuple[Port, ...]:

@@ -30,7 +30,6 @@ _PLACES = {
     "system-generators": "systemd/system-generators",
     "system": "systemd/system",
     "tmpfiles.d": "tmpfiles.d",
-    "sysusers.d": "sysusers.d",
 }
 _PACKAGED = ("/usr/lib/systemd/system-generators/sysbox-generator",)
 _ENABLED = ("sysbox-boot.service", "sysbox-firewall.service")
@@ -100,7 +99,8 @@ def uninstall() -> list[str]:
         unlink(path)
         _remove_empty(path)
     unlink(LIST)
-    _reload()
+    with Bus.connect() as bus:
+        scope.reload(bus)
     return removed
 
 
@@ -194,8 +194,3 @@ def _disable() -> None:
 
 def _call(bus: Bus, member: str, signature: str, args: tuple[object, ...]) -> None:
     bus.retry(lambda: bus.call(MANAGER_PATH, MANAGER, member, signature, args))
-
-
-def _reload() -> None:
-    with Bus.connect() as bus:
-        scope.reload(bus)

@@ -25,6 +25,10 @@ class IdMap(Frozen):
         fits = fits and max(self.inside, self.outside) + self.count < 1 << 32
         return "" if fits else "count: must be a range of ids"
 
+    def text(self) -> str:
+        """As in --uidmap."""
+        return f"{self.inside}:{self.outside}:{self.count}"
+
 
 def is_initial() -> bool:
     """Whether this process is in the initial user namespace, to which most file systems belong."""
@@ -123,6 +127,11 @@ def inside(maps: tuple[IdMap, ...], outside: int) -> int:
         if one.outside <= outside < one.outside + one.count:
             return one.inside + outside - one.outside
     return OVERFLOW if maps else outside
+
+
+def has(maps: tuple[IdMap, ...], inside: int) -> bool:
+    """Whether the namespace has this id."""
+    return any(one.inside <= inside < one.inside + one.count for one in maps)
 
 
 def is_mapped(maps: tuple[IdMap, ...], outside: int) -> bool:

@@ -27,32 +27,29 @@ _FAMILIES = (_socket.AF_INET, _socket.AF_INET6)
 _HEADER = _struct.Struct("=IHHII")
 
 
-def forget_udp(host_ports: set[int]) -> int:
-    """Delete the flows to these UDP ports; returns how many there were.
+def forget_udp(host_ports: set[int]) -> None:
+    """Delete the flows to these UDP ports.
 
     ignoring: a kernel without ctnetlink, or one that refuses. The flows then expire by themselves, at most
     120 s after the last packet (nf_conntrack_udp_timeout_stream).
     """
     if not host_ports:
-        return 0
+        return
     try:
         wire = _socket.socket(
             _socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
         )
     except OSError:
-        return 0
+        return
     try:
-        count = 0
         for family in _FAMILIES:
             flows = [flow for flow in _dump(wire, family) if is_udp_to(flow, host_ports)]
             for flow in flows:
                 body = _generic(family) + rt.attribute(_CTA_TUPLE_ORIG | _NESTED, flow)
                 wire.sendto(rt.Message(_CT_DELETE, 0, body, "forget a flow").encode(1), (0, 0))
                 wire.recv(1 << 16)
-            count += len(flows)
-        return count
     except OSError:
-        return 0
+        pass
     finally:
         wire.close()
 

@@ -118,5 +118,5 @@ def parse_groups(texts: list[str], flag: str) -> tuple[tuple[str, ...], tuple[in
 def parse_umask(text: str, flag: str) -> int:
     """An octal umask, 0 to 0777."""
     if not 1 <= len(text) <= 4 or not set(text) <= set("01234567") or int(text, 8) > 0o777:
-        bad(flag, text, "not a umask", "octal, as in 022 or 0077")
+        bad(flag, text, "not a mode", "octal, as in 022 or 0077")
     return int(text, 8)

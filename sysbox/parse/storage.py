@@ -118,7 +118,8 @@ _ONLY_FOR = {
 
 # keys of docker that sysbox lacks -> what to do instead
 _KEYS_LATER = {
-    "volume-opt": "the driver is `local`, which has no options", "volume-driver": "the driver is `local`",
+    "volume-opt": "`sysbox volume create -o` makes a volume with options",
+    "volume-driver": "the driver is `local`",
     "volume-label": "`sysbox volume create --label` sets it", "volume-subpath": "mount the whole volume",
     "image-subpath": "", "bind-create-src": "`-v` makes a missing source directory",
     "bind-recursive": "bind-nonrecursive leaves out what is mounted below",

@@ -18,7 +18,6 @@ from sysbox.host import exists
 from sysbox.netns import names
 from sysbox.units import resolverplan
 from sysbox.units.bus import MANAGER, MANAGER_PATH, SYSTEMD, Bus
-from sysbox.units.limits.properties import Property
 from sysbox.units.resolverplan import ResolverPlan
 
 TYPE_CHECKING = False
@@ -218,15 +217,14 @@ def _request(bus: Bus, plan: ResolverPlan) -> int:
 
 def _send(bus: Bus, plan: ResolverPlan) -> int:
     beside = (
-        (resolverplan.service_unit(plan.network), _values(resolverplan.service_properties(plan))),
+        (
+            resolverplan.service_unit(plan.network),
+            scope.variants(resolverplan.service_properties(plan)),
+        ),
     )
     unit = resolverplan.socket_unit(plan.network)
-    args = (unit, "fail", _values(resolverplan.socket_properties(plan)), beside)
+    args = (unit, "fail", scope.variants(resolverplan.socket_properties(plan)), beside)
     return bus.send(MANAGER_PATH, MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", args)
-
-
-def _values(properties: tuple[Property, ...]) -> list[tuple[str, tuple[str, object]]]:
-    return [(one.name, (one.signature, one.value)) for one in properties]
 
 
 def _plan(one: Attachment) -> ResolverPlan:

@@ -102,16 +102,12 @@ def exchanged(maps: Maps, on_disk: int, owner: int, what: str) -> Maps:
     if on_disk == owner:
         return maps
     there = userns.outside(maps, owner, what)
-    back = userns.outside(maps, on_disk, what) if _has(maps, on_disk) else -1
+    back = userns.outside(maps, on_disk, what) if userns.has(maps, on_disk) else -1
     made = extend(maps, IdMap(inside=on_disk, outside=there, count=1))
     if back >= 0:
         made = extend(made, IdMap(inside=owner, outside=back, count=1))
     check(made, what)
     return made
-
-
-def _has(maps: Maps, inside: int) -> bool:
-    return any(one.inside <= inside < one.inside + one.count for one in maps)
 
 
 def check(maps: Maps, what: str) -> None:

@@ -194,7 +194,7 @@ def test_umask(containers: Containers) -> None:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ("--umask 8", "--umask 8: not a umask"),
+        ("--umask 8", "--umask 8: not a mode"),
         ("--umask 01000", "octal, as in 022 or 0077"),
         ("--umask 7777", "--umask 7777"),
         ("--umask -1", "--umask -1"),

@@ -397,7 +397,7 @@ def test_umask(text: str, bits: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "8", "1000", "00022", "-1", "0o22", "٢٢", " 22"])
 def test_umask_refused(text: str) -> None:
-    with pytest.raises(SpecError, match="not a umask"):
+    with pytest.raises(SpecError, match="not a mode"):
         parse_umask(text, FLAG)
 
 

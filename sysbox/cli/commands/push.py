@@ -107,7 +107,7 @@ def _form(text: str) -> str:
 
 
 def _key(values: Values) -> Any:
-    """The private key to sign with, or None. Raises SpecError, Unsupported."""
+    """The private key to sign with, or None. Raises SpecError, UsageError, Unsupported."""
     path = values.sign_by_sigstore_private_key
     if not path:
         if values.sign_passphrase_file:

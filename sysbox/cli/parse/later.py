@@ -43,7 +43,8 @@ PODMANS = {
     "system service": "there is no API and no daemon", "system connection": "there is no API and no daemon",
 }  # fmt: skip
 
-_IN_SCOPE = "`--property` sets any property of systemd.resource-control(5)"
+_IN_SCOPE = "`--property` sets what systemd has a property for"
+_NOT_OF_SYSTEMD = "systemd has no property for it"
 _PLATFORM = "`--platform` says for which machine"
 _USERS = "/etc/passwd is the image's; a uid works without an entry"
 _RUN = {
@@ -66,7 +67,7 @@ _RUN = {
     "--link-local-ip": "",
     "--volumes-from": "`-v NAME:/PATH` attaches the same volume", "--volume-driver": "the driver is `local`",
     "--storage-opt": "", "--runtime": "", "--isolation": "", "--use-api-socket": "",
-    "--disable-content-trust": "", "--cpu-rt-period": _IN_SCOPE, "--cpu-rt-runtime": _IN_SCOPE,
+    "--disable-content-trust": "", "--cpu-rt-period": _NOT_OF_SYSTEMD, "--cpu-rt-runtime": _NOT_OF_SYSTEMD,
     "--cpu-count": "`--cpus` limits CPU time", "--cpu-percent": "`--cpus` limits CPU time",
     "--io-maxbandwidth": "", "--io-maxiops": "",
 }  # fmt: skip

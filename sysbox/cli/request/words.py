@@ -16,7 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sysbox.linux.userns import IdMap
     from sysbox.spec import CredentialUse, Endpoint, Mount, Port
     from sysbox.units.quadlet.writer import Flag
 
@@ -298,11 +297,11 @@ def _user_namespace(spec: ContainerSpec, name_of: Callable[[str], str]) -> Itera
                 yield flag, name
         for flag, maps in (("--uidmap", asked.uids), ("--gidmap", asked.gids)):
             for one in maps:
-                yield flag, _map(one)
+                yield flag, one.text()
     elif mode:
         pairs = [("size", str(asked.size or "")), ("uid", _id(asked.uid)), ("gid", _id(asked.gid))]
-        pairs += [("uidmapping", _map(one)) for one in asked.uids]
-        pairs += [("gidmapping", _map(one)) for one in asked.gids]
+        pairs += [("uidmapping", one.text()) for one in asked.uids]
+        pairs += [("gidmapping", one.text()) for one in asked.gids]
         options = ",".join(f"{name}={value}" for name, value in pairs if value)
         yield (
             "--userns",
@@ -312,10 +311,6 @@ def _user_namespace(spec: ContainerSpec, name_of: Callable[[str], str]) -> Itera
 
 def _id(number: int) -> str:
     return str(number) if number >= 0 else ""
-
-
-def _map(one: IdMap) -> str:
-    return f"{one.inside}:{one.outside}:{one.count}"
 
 
 def _security(spec: ContainerSpec) -> Iterator[Flag]:

@@ -38,7 +38,7 @@ def _listing_verbs() -> tuple[Verb, ...]:
         ),
         Verb(
             name="image exists", module="image_exists", args="IMAGE",
-            summary="Tell by the exit status whether an image is here",
+            summary="Exit with 0 if an image exists, else with 1",
         ),
         Verb(
             name="image inspect", module="image_inspect", args="IMAGE...", options="format",
@@ -46,7 +46,7 @@ def _listing_verbs() -> tuple[Verb, ...]:
         ),
         Verb(
             name="image prune", module="prune", args="", options="image prune",
-            summary="Remove images that nothing uses",
+            summary="Remove images without a name, or all that nothing uses",
         ),
     )  # fmt: skip
 

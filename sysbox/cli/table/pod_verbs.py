@@ -67,7 +67,7 @@ def _looking() -> tuple[Verb, ...]:
         ),
         Verb(
             name="pod prune", module="pod_prune", args="", options="pod prune",
-            summary="Remove pods whose containers have all ended",
+            summary="Remove pods that are down and in which a container has run",
         ),
         Verb(
             name="pod ps", module="pod_look", args="", options="pod ps", hot=True,

@@ -57,7 +57,7 @@ def push_options() -> tuple[Option, ...]:
         cert_dir(),
         creds(),
         value("--digestfile", "FILE", "Write the digest of the manifest to a file"),
-        switch("--disable-content-trust", "Accepted for docker's scripts: nothing is signed"),
+        switch("--disable-content-trust", "Accepted for docker's scripts: changes nothing"),
         value(
             "-f --format",
             "FORM",

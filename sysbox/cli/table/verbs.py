@@ -1,7 +1,7 @@
 """The option table: every verb, every flag, once.
 
 The hot argv parser, click's commands, the help, the completion and the man pages are all made from this
-module and `image_verbs.py`, `container.py`, `files.py` and `looking.py` beside it.
+module and those beside it.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ def _freezer_verbs() -> tuple[Verb, ...]:
     return (
         Verb(
             name="pause", module="pause", args="CONTAINER...", hot=True,
-            summary="Suspend all processes of containers",
+            summary="Freeze all processes of containers",
         ),
         Verb(
             name="unpause", module="unpause", args="CONTAINER...", hot=True,
-            summary="Resume paused containers",
+            summary="Thaw paused containers",
         ),
     )  # fmt: skip
 
@@ -185,11 +185,11 @@ def _system_verbs() -> tuple[Verb, ...]:
         ),
         Verb(
             name="system prune", module="prune", args="", options="system prune",
-            summary="Remove containers that are not running, and images that nothing uses",
+            summary="Remove what nothing uses: ended containers, images, networks, cached steps of builds",
         ),
         Verb(
             name="events", module="events", args="", options="events", also=("system events",),
-            summary="Show events of containers, images and volumes as they happen",
+            summary="Show events of containers, images, networks and the like as they happen",
         ),
         Verb(
             name="info", module="info", args="", options="format", also=("system info",),

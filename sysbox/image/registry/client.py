@@ -98,7 +98,7 @@ class Repository:
         return BlobStream(descriptor, start, open_at, transport.pause, transport.patience.attempts)
 
     def document(self, descriptor: Descriptor) -> bytes:
-        """A small blob of at most MAX_CONFIG bytes, verified. Raises NotFound."""
+        """A small blob of at most MAX_CONFIG bytes, verified. Raises NotFound, FormatError."""
         what = f"{self.endpoint.name()}: blob {descriptor.digest}"
         if descriptor.size > MAX_CONFIG:
             raise FormatError(f"{what}: {descriptor.size} bytes, the limit is {MAX_CONFIG}")
@@ -112,7 +112,7 @@ class Repository:
         return data
 
     def tags(self) -> Iterator[str]:
-        """All tags, page by page. Raises NotFound where there is no such repository."""
+        """All tags, page by page. Raises NotFound where there is no such repository; RegistryError."""
         target = f"/v2/{self._name}/tags/list?n={_PAGE}"
         seen = {target}
         left = _MOST_TAGS

@@ -113,7 +113,7 @@ def pull_reference(
 
 
 def all_tags(name: Reference, options: Options) -> list[Reference]:
-    """The repository's references, one for each tag. Raises as `pull`."""
+    """The repository's references, one for each tag. Raises as `pull`; NotFound where there is none."""
     for endpoint in conf.endpoints(name):
         try:
             with options.repository(endpoint) as repository:

@@ -80,8 +80,9 @@ def push(
 ) -> Pushed:
     """Push an image of the store as `target`, and sign it with `key` (trust.keys.private) if one is given.
 
-    The caller holds the store. Raises SpecError for a target that cannot be, FormatError for a damaged
-    store, and what the registry answers: AccessDenied, RegistryError, Unreachable.
+    The caller holds the store. Raises SpecError for a target that cannot be, Unsupported for another form
+    than the image has, FormatError for a damaged store, and what the registry answers: AccessDenied,
+    RegistryError, Unreachable.
     """
     _check(image, target, signed=key is not None)
     manifest = read_file(store.blob(image.manifest), MAX_MANIFEST)

@@ -1,8 +1,8 @@
 """Whether a declared unit waits for the network: DefaultDependencies= of [Quadlet]. Pure.
 
 podman's generator makes each unit wait for network-online.target, which a host without its network reaches
-after minutes or never. Here what always needs the network does: a pull and a build. A container whose image
-is missing waits when it starts (cli/unit_pull.py).
+after minutes or never. Here what always needs the network does: a build, and a pull unless it has
+Policy=missing or never. A container whose image is missing waits when it starts (cli/unit_pull.py).
 """
 
 from __future__ import annotations
