@@ -15,7 +15,7 @@ from sysbox.run import cgroup_watch, property_changes, tuned
 from sysbox.units import names
 from sysbox.units.bus import Bus
 from sysbox.units.cgroup.blockdev import disks_of
-from sysbox.units.cgroup.tree import cgroup_path, scope_path
+from sysbox.units.cgroup.tree import scope_of
 from sysbox.units.limits import readback, table
 from sysbox.units.limits.dropins import other_spelling, spellings
 from sysbox.units.limits.io import bfq_weight
@@ -62,7 +62,7 @@ def read_live(record: Record, pid: int) -> Live | None:
         name = one.setting(facts).bus_name
         asked += [each for each in (name, other_spelling(name)) if each]
     try:
-        path = scope_path(cgroup_path(pid, facts))
+        path = scope_of(pid, facts)
         with Bus.connect() as bus:
             found = scope.properties(
                 bus,
@@ -80,7 +80,7 @@ def was_short_of_memory(pid: int) -> bool:
     facts = probe()
     mounted = facts.controllers.get("memory")
     try:
-        path = scope_path(cgroup_path(pid, facts))
+        path = scope_of(pid, facts)
     except (SysboxError, KeyError):
         return False
     return mounted is not None and cgroup_watch.kills(mounted + path, facts.cgroup_mode) > 0

@@ -157,7 +157,7 @@ def _tell(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts, *, check: 
     """Set it on the scope. Raises SysboxError; with `check` also if a value that is read back differs."""
     early = tuple(one for one in delta.writes if one.before)
     late = tuple(one for one in delta.writes if not one.before)
-    tree.apply_writes(early, runtime.pid, facts)
+    tree.apply_writes(early, runtime.cgroup, facts)
     if delta.properties:
         scope.set_properties(bus, runtime.scope, delta.properties)
         # the reply says that the change is queued; the next reply comes after it was made
@@ -165,7 +165,7 @@ def _tell(bus: Bus, delta: Delta, runtime: Runtime, facts: HostFacts, *, check: 
         bandwidths.protect(runtime.scope, delta.properties)
         if check:
             _verify(bus, delta.properties, runtime, facts)
-    tree.apply_writes(late, runtime.pid, facts)
+    tree.apply_writes(late, runtime.cgroup, facts)
     disk_weights.keep(bus, runtime.scope, runtime.cgroup, late, facts)
     for one in delta.writes if check else ():
         drift = readback.write_drift(one, runtime.cgroup, facts)

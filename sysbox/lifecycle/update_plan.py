@@ -13,7 +13,7 @@ from sysbox.units.limits import disks as disks_
 from sysbox.units.limits import dropins, table
 from sysbox.units.limits.plan import plan_limits
 from sysbox.units.limits.properties import INFINITY, NETWORKS, CgroupWrite, Property
-from sysbox.units.scopeplan import asked_properties, tune
+from sysbox.units.scopeplan import asked_properties, beside_properties, tune
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ def wanted(
     """The properties by name, and the writes, that a start would give it. Raises SpecError."""
     limits, writes = plan_limits(spec.limits, facts, disks)
     properties = asked_properties(limits, spec.properties, facts, disks)
+    writes = beside_properties(writes, spec.properties, properties)
     if tuned:
         properties, writes = tune(properties, writes, tuned, facts)
     return dropins.by_name(properties), writes

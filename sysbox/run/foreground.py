@@ -75,7 +75,7 @@ class Attended:
         started.oom.on_kill = self._out_of_memory
         if record.spec.remove:
             # nothing that is set on it is kept; to end a watch takes the kernel half a millisecond
-            self._foreground.later = (_SOON, self._watch_properties)
+            self._foreground.later.append((_SOON, self._watch_properties))
         else:
             self._watch_properties()
 
@@ -145,7 +145,9 @@ class Attended:
                 process.send(self._started.pidfd, stop_signal(self._record))
 
     def _watch_stop_requests(self, started: start.Started) -> None:
-        """Send the stop signal when systemd is asked to stop the scope; after the timeout systemd kills."""
+        """Send the stop signal when systemd stops the scope, as it is asked to, or by its RuntimeMaxSec=;
+        after the timeout systemd kills.
+        """
         from sysbox.run import exit_record, signals, stop_requests
 
         unit = names.scope_unit(self._record.id)
@@ -165,12 +167,18 @@ class Attended:
                 watches[requests.fileno()] = on_readable
                 return
             requests.close()
+            act()
+
+        def act() -> None:
             exit_record.mark_timed_out(self._record)
             exit_record.mark_stopped(self._record)
             process.send(started.pidfd, signals.stop_signal(self._record))
             start.thaw(started)
 
         act_or_wait()
+        if started.longest:
+            # there is no job then
+            self._foreground.later.append((started.longest / 1e6, act))
 
     def wait(self) -> int:
         """Wait for the end, and record it; the exit status. A container that reboots is started again."""

@@ -9,7 +9,7 @@ import fcntl
 import posix
 import select
 
-from sysbox.base.errors import FAILED, KernelError, SpecError, StartError, SysboxError
+from sysbox.base.errors import FAILED, KernelError, SpecError, StartError, SysboxError, SystemdError
 from sysbox.linux import _sys, namespace, process
 from sysbox.run.handshake import (
     BORN,
@@ -39,9 +39,23 @@ if TYPE_CHECKING:
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _P_PIDFD = 3  # waitid(2)
 _PATIENCE = 1000  # ms
+_GOING = 50  # ms in which a child whose end shows elsewhere has ended
 _ENDING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)  # they end a start
 # the ends of a process whose filter refuses even exit(2) (`_sys.leave`), or kills it
 _REFUSED = (_signal.SIGILL, _signal.SIGTRAP, _signal.SIGSEGV, _signal.SIGABRT, _signal.SIGSYS)
+
+
+KILLED = "its process was killed before its command ran"
+KILLED_HINT = (
+    "the kernel does so where memory is short (--memory, MemoryMax=): `journalctl -k` tells"
+)
+
+
+def _may_follow(error: BaseException) -> bool:
+    """Whether the end of the child may be what has caused it."""
+    if isinstance(error, StartError):
+        return error.phase == "handshake"
+    return isinstance(error, KernelError | SystemdError)
 
 
 class _Interruptible:
@@ -69,7 +83,8 @@ class Parked:
     """A child that waits until it may go on, and exits when this process does.
 
     A context manager: if its block raises, the child is destroyed. A failure that the child has reported is
-    raised instead, since the block's error may only follow from it, as when a link finds no namespace.
+    raised instead, or that it was killed, since the block's error may only follow from it, as when a link
+    finds no namespace.
     """
 
     def __init__(self, pid: int, pidfd: int, channel: Channel) -> None:
@@ -98,6 +113,7 @@ class Parked:
         if error is None:
             return
         reported = self._channel.reported_failure() if isinstance(error, SysboxError) else None
+        reported = reported or (self._killed() if _may_follow(error) else None)
         self.destroy()
         if reported:
             raise reported from None
@@ -222,6 +238,17 @@ class Parked:
         if code not in (_REFUSED if ended and ended.si_code != posix.CLD_EXITED else (FAILED,)):
             return None
         return StartError(PROFILE_REFUSES, phase="process", hint=PROFILE_HINT)
+
+    def _killed(self) -> StartError | None:
+        """The error to raise if something else than its filter has killed the child, else None."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        if not poll.poll(_GOING) or not process.is_fork(self.pid):
+            return None
+        ended = posix.waitid(_P_PIDFD, self.pidfd, posix.WEXITED | posix.WNOWAIT)
+        if not ended or ended.si_code == posix.CLD_EXITED or ended.si_status != _signal.SIGKILL:
+            return None
+        return StartError(KILLED, phase="handshake", hint=KILLED_HINT)
 
     def destroy(self) -> None:
         """Kill and reap it; a child that is gone already is fine."""

@@ -62,6 +62,7 @@ class Started(Frozen):
     start_jobs: tuple[str, ...]  # of the scope: the paths of systemd's jobs
     link: str = ""  # the host's end of its link to its first network
     held: Bus | None = None  # keeps the scope's unit loaded until it is closed: see run/traffic.py
+    longest: int = 0  # RuntimeMaxSec= of its scope, microseconds; 0 for none
 
 
 class RecordedFailure:
@@ -165,7 +166,7 @@ def _set_going(
     with Undo() as undo:
         undo.add(lambda _: bus.close())
         attachments, ports, jobs, place = _surround(bus, record, plan, parked, undo, logged=logged)
-        held = _write_limits(bus, record, plan, runtime.replace(networks=attachments), parked.pid)
+        held = _write_limits(bus, record, plan, runtime.replace(networks=attachments))
         # before the command runs: it may end before its cgroup is read; with --rm its usage is not kept
         oom, used = _watched(runtime.cgroup, facts, used=not record.spec.remove)
         runtime = runtime.replace(started_ns=store.now_ns(), networks=attachments, ports=ports)
@@ -182,6 +183,7 @@ def _set_going(
         oom_policy=[one.value for one in plan.scope.properties if one.name == "OOMPolicy"][-1],
         reports=used, thaw=thaw_file(facts, runtime.cgroup), bus=bus, start_jobs=jobs,
         link=attachments[0].host_link if attachments else "", held=held,
+        longest=sum(one.value for one in plan.scope.properties if one.name == "RuntimeMaxUSec"),
     )  # fmt: skip
 
 
@@ -275,11 +277,11 @@ def _claim(record: Record, plan: Plan) -> Runtime:
     return runtime
 
 
-def _write_limits(bus: Bus, record: Record, plan: Plan, runtime: Runtime, pid: int) -> Bus | None:
+def _write_limits(bus: Bus, record: Record, plan: Plan, runtime: Runtime) -> Bus | None:
     """Write the limits that have no unit property, in the cgroups that systemd has made; `Started.held`."""
     facts = probe()
     writes = tree.split_writes(runtime.cgroup, plan.scope.writes, facts)[1]
-    tree.apply_writes(writes, pid, facts)
+    tree.apply_writes(writes, runtime.cgroup, facts)
     if plan.root.booted:
         delegation.bound_descendants(runtime.cgroup, facts)
         if plan.namespaces.uids:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 16
 _HELD = 1 << 16  # bytes of typed input that the container has yet to read
 _INSISTENT = 10.0  # seconds within which ctrl-c has to be pressed three times
+_LONGEST = 86400.0  # seconds: poll(2) takes no more than 24 days
 FORWARDED = (
     _signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2,
 )  # fmt: skip
@@ -87,7 +88,7 @@ class Foreground:
         # descriptor -> called when it can be read
         self.watches: dict[int, Callable[[], None]] = {}
         # (seconds, function): called once `wait` has lasted so long; what ends sooner need not pay for it
-        self.later: tuple[float, Callable[[], None]] | None = None
+        self.later: list[tuple[float, Callable[[], None]]] = []
         # a signal that this process gets -> the one that it sends
         self.passed_on: Callable[[int], int] = lambda number: number
         # called at the third ctrl-c, before SIGKILL; None: ctrl-c is passed on however often it comes
@@ -155,16 +156,16 @@ class Foreground:
                 return
 
     def _patience(self, oom: OutOfMemory | None, begin: float) -> float | None:
-        """For how many milliseconds to wait, None is for ever; calls `later` if its time has come."""
+        """For how many milliseconds to wait, None is for ever; calls what of `later` has its time."""
         patience = oom.patience() if oom else None
-        if self.later is None:
+        lasted = time.monotonic() - begin
+        for one in [one for one in self.later if one[0] <= lasted]:
+            self.later.remove(one)
+            one[1]()
+        if not self.later:
             return patience
-        seconds, function = self.later
-        left = begin + seconds - time.monotonic()
-        if left <= 0:
-            self.later = None
-            function()
-        return max(left, 0) * 1000 if patience is None else min(patience, max(left, 0) * 1000)
+        left = min(_LONGEST, *(one[0] - lasted for one in self.later)) * 1000
+        return left if patience is None else min(patience, left)
 
     def _awaited(self, oom: OutOfMemory | None, reports: Reports | None) -> dict[int, int]:
         """Each descriptor with all its events: one pump reads a terminal, another writes to it."""

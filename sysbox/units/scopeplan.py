@@ -80,6 +80,7 @@ def plan_scope(
         *plan_devices(devices),
     )
     wanted = asked_properties(properties, spec.properties, facts, disks)
+    writes = beside_properties(writes, spec.properties, wanted)
     if tuned:
         wanted, writes = tune(wanted, writes, tuned, facts)
     slice_unit = names.check_slice(spec.slice)
@@ -107,6 +108,17 @@ def asked_properties(
     return tuple(_on_disks(one, disks) for one in limits)
 
 
+def beside_properties(
+    writes: tuple[CgroupWrite, ...], texts: tuple[str, ...], asked: tuple[Property, ...]
+) -> tuple[CgroupWrite, ...]:
+    """The writes of plan_limits where `texts` of `--property` override flags; `asked` is asked_properties."""
+    if not texts:
+        return writes
+    from sysbox.units.limits.dropins import memory_in  # here: only --property needs it
+
+    return _beside(memory_in(asked), writes)
+
+
 def tune(
     wanted: tuple[Property, ...],
     writes: tuple[CgroupWrite, ...],
@@ -116,14 +128,17 @@ def tune(
     """Override what is wanted by what others set, `tuned`. Properties unknown to this host are left out."""
     from sysbox.units.limits import dropins  # here: only a container that was tuned needs it
 
-    memory = dropins.memory_of(tuned, facts)
-    # the kernel refuses a limit of memory and swap together below the memory limit
-    writes = tuple(
+    writes = _beside(dropins.memory_of(tuned, facts), writes)
+    return dropins.overlay(wanted, tuned, facts), writes
+
+
+def _beside(memory: int, writes: tuple[CgroupWrite, ...]) -> tuple[CgroupWrite, ...]:
+    """The writes beside this limit of memory, bytes: the kernel refuses a lower one of memory and swap."""
+    return tuple(
         one.replace(value=str(max(int(one.value), memory))) if one.file == _MEMSW else one
         for one in writes
         if one.file != _MEMSW or memory != INFINITY
     )
-    return dropins.overlay(wanted, tuned, facts), writes
 
 
 def _on_disks(one: Property, disks: Disks) -> Property:

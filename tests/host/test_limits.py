@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from containers import V1, Container, Containers, eventually, share_of_cpu, systemctl, within
-from lane import SLOWNESS, Sysbox
+from lane import IMAGE, SLOWNESS, Sysbox
 
 from sysbox.host import probe
 from sysbox.linux import cgroup
@@ -210,6 +210,41 @@ def test_out_of_memory(containers: Containers) -> None:
         assert systemctl("show", "-P", "Result", one.scope) == "oom-kill"
 
 
+@pytest.mark.v1_only("there /proc shows a process that ends at the root of every hierarchy")
+def test_memory_that_is_too_little_for_a_start(containers: Containers, sysbox: Sysbox) -> None:
+    """A start that the kernel ends says so, and no limit of it goes to the root of a hierarchy."""
+    root = Path(probe().controllers["memory"])
+    files = [root / "memory.swappiness", root / "memory.soft_limit_in_bytes"]
+    before = [file.read_text(encoding="ascii") for file in files]
+    flags = ("--memory-swappiness", "13", "--memory-reservation", "33m", "--stop-timeout", "1")
+    one = containers(*flags, "--network", "none", "--init", command=("sleep", "1000"))
+    systemctl("set-property", "--runtime", one.scope, "MemoryMax=1", check=False)
+    try:
+        failed = [
+            done.stderr.splitlines()
+            for done in (sysbox("restart", "-t", "0", one.id) for _ in range(15))
+            if done.returncode
+        ]
+        assert [file.read_text(encoding="ascii") for file in files] == before
+    finally:
+        for file, text in zip(files, before, strict=True):
+            file.write_text(text, encoding="ascii")
+    for what, hint in failed:
+        assert what == "sysbox: its process was killed before its command ran"
+        assert "--memory" in hint
+
+
+def test_a_longest_time(containers: Containers, sysbox: Sysbox) -> None:
+    """RuntimeMaxSec= of a scope: the container gets its stop signal, and SIGKILL after its --stop-timeout."""
+    flags = ("--rm", "--init", "--network", "none", "--property", "RuntimeMaxSec=2", IMAGE)
+    script = 'trap "echo asked; exit 5" TERM; while :; do sleep 0.1; done'
+    done = sysbox("run", *flags, "sh", "-c", script)
+    assert (done.returncode, done.stdout) == (5, "asked\n"), done.stderr
+    script = 'trap "" TERM; while :; do sleep 0.1; done'
+    done = sysbox("run", "--stop-timeout", "1", *flags, "sh", "-c", script)
+    assert done.returncode == 137, done.stderr
+
+
 # those of S18; on v2 the others are implicit, or there is no such thing
 SUBSYSTEMS = ("blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "memory", "net_cls",
               "perf_event", "pids")  # fmt: skip
@@ -253,6 +288,21 @@ def test_slice_and_property(containers: Containers) -> None:
     assert (Path(directory) / "pids.max").read_text(encoding="ascii") == "77\n"
     one("rm", "-f")
     systemctl("stop", "sysboxtest.slice")
+
+
+def test_memory_as_a_property_beside_the_flag(containers: Containers) -> None:
+    """--property overrides -m; the kernel takes no lower limit of memory and swap together (v1)."""
+    for text, limit in (
+        ("MemoryMax=1G", 1 << 30),
+        ("MemoryMax=infinity", None),
+        ("MemoryMax=50%", None),
+    ):
+        one = containers("-m", "10m", "--property", text)
+        if limit is not None and V1:
+            assert one.limit("memory", "memory.limit_in_bytes") == str(limit)
+            assert one.limit("memory", "memory.memsw.limit_in_bytes") == str(limit)
+        assert one.inspect("State.Running") is True
+        one("rm", "-f")
 
 
 MIB = 1 << 20

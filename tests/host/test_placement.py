@@ -89,7 +89,7 @@ def test_a_limit_that_comes_later(containers: Containers) -> None:
     eventually(lambda: len(processes(one, "pids")) > 15, "it forks")
     assert places(one)["cpuset"] == "/"
     write = CgroupWrite(controller="cpuset", file="cpuset.cpus", value="0")
-    tree.apply_writes((write,), one.pid, probe())
+    tree.apply_writes((write,), places(one)["name=systemd"], probe())
     assert one.limit("cpuset", "cpuset.cpus") == "0"
     # frozen, since one that ends while it is looked at is shown where it was in some hierarchies and at the
     # root in those that come after

@@ -131,7 +131,7 @@ class Running:
         try:
             scope.begin(bus, planned, (self.process.pid,)).wait()
             self.path = tree.cgroup_path(self.process.pid, FACTS)
-            tree.apply_writes(planned.writes, self.process.pid, FACTS)
+            tree.apply_writes(planned.writes, self.path, FACTS)
         except BaseException:
             self.end()
             raise
@@ -588,7 +588,7 @@ def test_write_that_this_kernel_cannot_do(bus: Bus) -> None:
         try:
             scope.begin(bus, planned, (parked.pid,)).wait()
             with pytest.raises(SysboxError):
-                tree.apply_writes((write,), parked.pid, FACTS)
+                tree.apply_writes((write,), f"/system.slice/{planned.unit}", FACTS)
         finally:
             parked.end()
             scope.stop(bus, planned.unit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -9,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from sysbox.base.errors import StartError
+from sysbox.base.errors import KernelError, StartError, SysboxError, SystemdError
 from sysbox.run.handshake import BORN, Channel
 from sysbox.run.parent import Parked, fork_helper
 
@@ -67,6 +68,28 @@ def test_what_has_said_why_is_believed() -> None:
             parked.await_exec()
     finally:
         parked.destroy()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KernelError("make the link", "sb1", errno.ESRCH),
+        SystemdError("Process with ID 7 does not exist"),
+        StartError("the container's first process ended before its command ran", phase="handshake"),
+    ],
+)
+def test_what_follows_from_its_death(error: SysboxError) -> None:
+    """The kernel kills it where memory is short; what this process does for it then fails in its own way."""
+    parked = fork_helper(lambda _: os.kill(os.getpid(), signal.SIGKILL) or os._exit(0))
+    with pytest.raises(StartError, match="was killed before its command ran"), parked:
+        raise error
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_what_does_not_follow_from_it(alive: bool) -> None:
+    parked = fork_helper(lambda _: signal.pause() or os._exit(0) if alive else os._exit(3))
+    with pytest.raises(KernelError, match="sb1: File exists"), parked:
+        raise KernelError("make the link", "sb1", errno.EEXIST)
 
 
 def test_a_pid_that_is_not_a_childs_is_not_touched() -> None:

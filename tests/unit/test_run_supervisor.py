@@ -65,7 +65,7 @@ def test_what_is_done_later_is_not_done_for_what_ends_soon(lasts: float, called:
         calls: list[float] = []
         one = supervisor.Foreground(pid, os.pidfd_open(pid), Streams(), -1)
         begin = time.monotonic()
-        one.later = (0.1, lambda: calls.append(time.monotonic() - begin))
+        one.later.append((0.1, lambda: calls.append(time.monotonic() - begin)))
         assert one.wait(None).code == 3
         assert len(calls) == called
         assert all(0.1 <= after < 0.3 for after in calls)

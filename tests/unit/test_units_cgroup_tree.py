@@ -94,11 +94,28 @@ def test_nothing_on_v2() -> None:
         (f"{PATH}/init.scope", PATH),
         (f"{PATH}/system.slice/x.service", PATH),
         ("/a.slice/a-b.slice/docker-1.scope/inner", "/a.slice/a-b.slice/docker-1.scope"),
-        ("/", "/"),
     ],
 )
-def test_the_scope_of_a_path(path: str, scope: str) -> None:
-    assert tree.scope_path(path) == scope
+def test_the_scope_of_a_process(path: str, scope: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroup, "paths_of", lambda _: {"name=systemd": path})
+    assert tree.scope_of(1, USUAL) == scope
+
+
+def test_the_scope_of_a_process_that_has_ended() -> None:
+    """On v1 the kernel shows it in the root of every hierarchy, whose values are those of the whole host."""
+    if "name=systemd" not in cgroup.paths_of(os.getpid()):
+        pytest.skip("on v2 it is shown where it was")
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    try:
+        with pytest.raises(KernelError, match="find the scope"):
+            tree.scope_of(child, USUAL)
+        with pytest.raises(KernelError, match="that exits"):
+            tree.open_entry(cgroup.paths_of(child), USUAL)
+    finally:
+        os.waitpid(child, 0)
 
 
 @pytest.mark.parametrize(
@@ -169,9 +186,8 @@ def test_a_new_cpuset_has_the_values_of_those_above(
     hierarchies: HostFacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a running container gets one, in a slice that has none (cpuset(7))."""
-    monkeypatch.setattr(tree, "cgroup_path", lambda *_: PATH)
     monkeypatch.setattr(tree, "move_all", lambda *_: None)
-    tree.apply_writes((CPUSET.replace(value="1-2"),), os.getpid(), hierarchies)
+    tree.apply_writes((CPUSET.replace(value="1-2"),), PATH, hierarchies)
     slice_ = Path(hierarchies.controllers["cpuset"], "system.slice")
     found = {path: path.read_text() for path in slice_.rglob("cpuset.*")}
     assert {path.name: text for path, text in found.items() if path.parent == slice_} == {

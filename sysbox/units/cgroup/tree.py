@@ -97,11 +97,24 @@ def place(placement: Placement) -> None:
 
 
 def cgroup_path(pid: int, facts: HostFacts) -> str:
-    """The process's cgroup in systemd's own hierarchy: "/system.slice/docker-<id>.scope".
+    """The process's cgroup in systemd's own hierarchy; "/" for an exiting one on v1.
 
-    Raises KernelError when the process is gone.
+    So /proc shows it in every hierarchy of v1 (proc_cgroup_show() of the kernel's source). Raises
+    KernelError when the process is gone.
     """
     return cgroup.paths_of(pid)[_SYSTEMD[facts.cgroup_mode]]
+
+
+def scope_of(pid: int, facts: HostFacts) -> str:
+    """The cgroup of the scope that a process is in: "/system.slice/docker-<id>.scope".
+
+    The container may have made cgroups below it. Raises KernelError when the process is gone, or exits.
+    """
+    parts = cgroup_path(pid, facts).split("/")
+    for position, part in enumerate(parts):
+        if part.endswith(".scope"):
+            return "/".join(parts[: position + 1])
+    raise KernelError("find the scope of", f"/proc/{pid}", errno.ESRCH)
 
 
 def expect_move(facts: HostFacts) -> None:
@@ -141,8 +154,10 @@ def open_entry(
     to use instead.
 
     clone3(2) makes the process in that cgroup: to move it there would take a lock that every fork and exit
-    on the host shares. Raises KernelError when the cgroup is gone.
+    on the host shares. Raises KernelError when the cgroup is gone, or the process with these paths exits.
     """
+    if paths.get(_SYSTEMD[facts.cgroup_mode], "/") == "/":
+        raise KernelError("enter the cgroup", "of a process that exits", errno.ESRCH)
     unified = freezer.UNIFIED if facts.cgroup_mode == "v1" else facts.controllers["name=systemd"]
     others, fd = [], -1
     for directory in cgroup_dirs(paths, facts):
@@ -158,24 +173,14 @@ def open_entry(
     return fd, tuple(others)
 
 
-def scope_path(path: str) -> str:
-    """The scope's path in a process's cgroup path: the container may have made cgroups below it."""
-    parts = path.split("/")
-    for position, part in enumerate(parts):
-        if part.endswith(".scope"):
-            return "/".join(parts[: position + 1])
-    return path
-
-
-def apply_writes(writes: tuple[CgroupWrite, ...], pid: int, facts: HostFacts) -> None:
-    """Write values for a running scope; `pid` is one of its processes.
+def apply_writes(writes: tuple[CgroupWrite, ...], path: str, facts: HostFacts) -> None:
+    """Write values for a running scope, whose cgroup is `path`; none of its processes need be there still.
 
     A value in an own hierarchy makes the scope's cgroup there, and moves all its processes into it. Raises
     KernelError that names the file, or Unsupported if this kernel has no such file.
     """
     if not writes:
         return
-    path = scope_path(cgroup_path(pid, facts))
     own = own_hierarchies(facts)
     moved: dict[str, None] = {}
     for write in writes:

@@ -256,7 +256,12 @@ def without(tuned: dict[str, str], names: Iterable[str], facts: HostFacts) -> di
 
 def memory_of(tuned: dict[str, str], facts: HostFacts) -> int:
     """The memory limit that others set, in bytes; INFINITY for a share of the host's, 0 for none."""
-    for one in tuned_properties(tuned, facts).values():
+    return memory_in(tuple(tuned_properties(tuned, facts).values()))
+
+
+def memory_in(properties: tuple[Property, ...]) -> int:
+    """The memory limit that they set, in bytes; INFINITY for a share of the host's, 0 for none."""
+    for one in reversed(properties):
         if base_name(one.name) in _MEMORY and one.value is not None:
             return int(one.value) if one.name in _MEMORY else INFINITY
     return 0
