@@ -114,3 +114,13 @@ def owner_of(root: int, text: str) -> tuple[int, int]:
         uid = parse_id(user)
         return uid, parse_id(group) if colon else uid
     return ids_of_user(root, text if user else f"0:{group}")
+
+
+def owner_of_user(root: int, user: str) -> tuple[int, int]:
+    """(uid, gid) of the directories that WORKDIR makes after `USER user`, "" for none; root's where the root
+    does not know that name yet (BuildKit). Raises StartError.
+    """
+    try:
+        return owner_of(root, user) if user else (0, 0)
+    except SpecError:
+        return 0, 0  # ignoring: a RUN as that user fails, and a later step may still make it known

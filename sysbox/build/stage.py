@@ -275,11 +275,13 @@ class Builder:
         if path == "/" or self._is_there(path):
             return
 
+        user = state.config.user
+
         def make(stage: int) -> bool:
-            posix.close(root.make_directory(stage, path)[0])
+            posix.close(root.make_directory(stage, path, root.owner_of_user(stage, user))[0])
             return True
 
-        key = key_of(["workdir", *self._parent(), path])
+        key = key_of(["workdir", *self._parent(), path, *filter(None, [user])])
         self._made(key, lambda: self._in_root(make, key, one.text))
 
     def _is_there(self, path: str) -> bool:

@@ -120,6 +120,31 @@ def test_run_copy_env_and_the_rest(build: Builds) -> None:
     assert "COPY file.txt dir ./" in said
 
 
+def test_a_workdir_belongs_to_the_user(build: Builds) -> None:
+    """With all directories that it makes, as with BuildKit; root's where nobody has that name."""
+    build.write(
+        """
+        FROM busybox:test
+        RUN echo bob:x:1000:1001::/:/bin/sh >>/etc/passwd
+        USER bob
+        WORKDIR /new/app
+        RUN touch x
+        USER 7
+        WORKDIR number
+        USER 8:9
+        WORKDIR /other
+        USER nobody-knows
+        WORKDIR /roots
+        USER 0
+        WORKDIR /new/app
+        """
+    )
+    build()
+    names = ("/new", "/new/app", "/new/app/number", "/other", "/roots")
+    found = build.run("stat", "-c", "%u:%g %a", *names)
+    assert found.splitlines() == ["1000:1001 755", "1000:1001 755", "7:7 755", "8:9 755", "0:0 755"]
+
+
 def test_a_second_time_all_comes_from_the_cache(build: Builds) -> None:
     build.write(
         "FROM busybox:test\nCOPY a /a\nRUN date +%N > /now\nWORKDIR /w\nRUN cat /now > copy\n",

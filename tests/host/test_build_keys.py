@@ -47,6 +47,7 @@ def test_what_a_run_depends_on(build: Builds) -> None:
             f"{base}WORKDIR /bin\nRUN true\n", f"{base}RUN --network=none true\n", f"{base}{mount}",
             f'{base}SHELL ["/bin/ash", "-c"]\nRUN true\n', f"{base}RUN --mount=type=tmpfs,target=/m true\n",
             f"{base}RUN <<E\necho 1\nE\n", f"{base}RUN <<E\necho 2\nE\n",
+            f"{base}WORKDIR /w\n", f"{base}USER 5\nWORKDIR /w\n", f"{base}USER 6\nWORKDIR /w\n",
         ],
     )  # fmt: skip
     file.write_text("2")
