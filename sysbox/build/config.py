@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from sysbox.base.errors import SpecError
-from sysbox.build import expansion
+from sysbox.build import expansion, model
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from sysbox.build.model import Instruction, Plan
     from sysbox.build.state import State
+
+
+_SAID = 4096  # characters of an instruction in the history, where variables make it longer
 
 
 def apply(state: State, one: Instruction, plan: Plan) -> None:
@@ -124,6 +127,31 @@ _HANDLERS = {
     "Onbuild": _onbuild,
     "Maintainer": _maintainer,
 }
+
+
+def said(one: Instruction, state: State) -> str:
+    """An expanded instruction that the state has by now, as the history has it: with the values of variables
+    where BuildKit has them. One that would be very long, and one without variables, is as it was written.
+    """
+    words: tuple[str, ...] = ()
+    if isinstance(one, model.Env | model.Label):
+        words = tuple(f"{key}={value}" for key, value in one.pairs)
+    elif isinstance(one, model.Workdir):
+        words = (state.config.workdir,)
+    elif "$" not in one.text:
+        pass
+    elif isinstance(one, model.User):
+        words = (one.user,)
+    elif isinstance(one, model.Stopsignal):
+        words = (one.signal,)
+    elif isinstance(one, model.Volume):
+        words = one.paths
+    elif isinstance(one, model.Copy) and not one.heredocs:
+        flags = (("from", one.origin), ("chown", one.chown), ("chmod", one.chmod))
+        given = (f"--{name}={value}" for name, value in flags if value)
+        words = (*given, *one.sources, one.destination)
+    text = " ".join((one.text.partition(" ")[0], *words))
+    return text if words and len(text) <= _SAID else one.text
 
 
 def step(text: str, moment: str, *, empty: bool) -> dict[str, Any]:

@@ -123,7 +123,7 @@ class Builder:
     def _text(self, one: Instruction) -> str:
         """The instruction as the history has it; of RUN with the arguments that it was run with."""
         if not isinstance(one, model.Run):
-            return one.text
+            return config.said(one, self.state)
         words = [f"{name}={value}" for name, value in sorted(self._arguments().items())]
         before = f"|{len(words)} {' '.join(words)} " if words else ""
         return f"RUN {before}{' '.join(self._argv(one)[0])}"

@@ -145,6 +145,30 @@ def test_a_workdir_belongs_to_the_user(build: Builds) -> None:
     assert found.splitlines() == ["1000:1001 755", "1000:1001 755", "7:7 755", "8:9 755", "0:0 755"]
 
 
+def test_the_history_has_the_values_of_variables(build: Builds) -> None:
+    build.write(
+        """
+        FROM busybox:test
+        ARG X=2
+        ENV A=1 B="a b"
+        LABEL l=$X
+        USER $X
+        WORKDIR w$X
+        COPY --chown=$X file.$X /$A$X/
+        VOLUME /v$X
+        EXPOSE $X
+        CMD echo $X
+        """,
+        **{"file.2": "x"},
+    )
+    build()
+    said = ("history", "--format", "{{.CreatedBy}}", "--no-trunc", "built:1")
+    assert build.sysbox(*said, check=True).stdout.splitlines()[-2::-1] == [
+        "ARG X=2", "ENV A=1 B=a b", "LABEL l=2", "USER 2", "WORKDIR /w2",
+        "COPY --chown=2 file.2 /12/", "VOLUME /v2", "EXPOSE $X", "CMD echo $X",
+    ]  # fmt: skip
+
+
 def test_a_second_time_all_comes_from_the_cache(build: Builds) -> None:
     build.write(
         "FROM busybox:test\nCOPY a /a\nRUN date +%N > /now\nWORKDIR /w\nRUN cat /now > copy\n",
