@@ -22,7 +22,7 @@ from sysbox.base.frozen import Frozen
 from sysbox.base.tree import TreeEntry
 from sysbox.embedded import caller_root
 from sysbox.fs.treecopy import Copier, Rules
-from sysbox.linux import mount
+from sysbox.linux import _sys, mount
 from sysbox.linux.owners import UNMAPPED, Owners, Reader
 
 TYPE_CHECKING = False
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _HANDLE = posix.O_PATH | posix.O_CLOEXEC
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+_KERNELS = {mount.PROC_SUPER_MAGIC: "proc", mount.SYSFS_MAGIC: "sysfs"}
 _LINKS = 40  # symbolic links that are followed at most, as in the kernel
 
 
@@ -42,6 +43,9 @@ class Side(Frozen):
     container: str = ""  # its name, for messages
     owners: Owners = UNMAPPED  # whose ids the root shows
     reader: Reader = Reader()  # with which rights its files are read
+    # of a stopped container: where something is mounted while it runs, and whether that is a tmpfs,
+    # which does not exist now
+    mounts: tuple[tuple[str, bool], ...] = ()
 
     @property
     def shown(self) -> str:
@@ -58,9 +62,24 @@ class Side(Frozen):
         """Whether the path names the content of a directory: "DIR/.", ".", "/"."""
         return self.path.rstrip("/").rpartition("/")[2] in ("", ".")
 
+    def check_exists(self, path: str) -> None:
+        """Raise Conflict for a path in a tmpfs of a container that does not run: nobody would ever see it."""
+        above = [one for one in self.mounts if f"{path}/".startswith(f"{one[0].rstrip('/')}/")]
+        target, is_tmpfs = max(above, key=lambda one: len(one[0]), default=("", False))
+        if is_tmpfs:
+            raise Conflict(
+                f"{self.shown}: {target} is a tmpfs, which is there only while the container runs",
+                hint=f"`sysbox start {self.container}` first",
+            )
+
     @property
     def name(self) -> str:
         """The last component, which becomes the name of the copy."""
+        return self.whole.rpartition("/")[2]
+
+    @property
+    def whole(self) -> str:
+        """The path without ".", ".." and doubled slashes, absolute; "/" for the root."""
         parts: list[str] = []
         path = self.path
         if not path.startswith("/"):
@@ -70,7 +89,7 @@ class Side(Frozen):
                 del parts[-1:]
             elif part not in ("", "."):
                 parts.append(part)
-        return parts[-1] if parts else ""
+        return "/" + "/".join(parts)
 
 
 def copy(
@@ -84,7 +103,7 @@ def copy(
 ) -> int:
     """Copy; returns the number of bytes. `tell` is called with the size of each piece, in bytes.
 
-    Raises NotFound, SpecError, Conflict, KernelError.
+    Raises NotFound, SpecError, Conflict, KernelError; SpecError too where the source itself is left out.
     """
     found = open_source(source, follow=follow)
     target = -1
@@ -95,8 +114,11 @@ def copy(
             readable=source.root >= 0 and destination.root >= 0,
             reader=source.reader,
         )
+        if not found.is_directory:
+            left_out = refusing(source, found, devices=rules.devices)
         copier = Copier(rules, left_out, tell)
         target, name = _destination(destination, found, source)
+        _check_place(target, name, destination)
         if name:
             copier.put(found, target, name)
         else:
@@ -108,6 +130,31 @@ def copy(
         if target >= 0:
             posix.close(target)
     return copier.size
+
+
+def refusing(source: Side, found: TreeEntry, *, devices: bool = True) -> Callable[[str, str], None]:
+    """What to call where the very thing that was named is left out: nothing would be copied at all."""
+
+    def refuse(_name: str, why: str) -> None:
+        named = found.kind in (_stat.S_IFCHR, _stat.S_IFBLK) and not devices
+        hint = "`cp -a` copies device nodes" if named else ""
+        raise SpecError(f"{source.shown}: is not copied: {why}", hint=hint)
+
+    return refuse
+
+
+def _check_place(directory: int, name: str, side: Side) -> None:
+    """Raise Conflict for a tmpfs that is not there, SpecError for a new file of procfs or sysfs."""
+    if side.mounts:
+        # by links too: the kernel names the directory by its path in the detached root
+        where = posix.readlink(f"/proc/self/fd/{directory}")
+        side.check_exists(f"{where.rstrip('/')}/{name}")
+    kind = _KERNELS.get(_sys.fstatfs_type(directory))
+    if kind and name:
+        there = tree.open_entry(directory, name)
+        if there is None:
+            raise SpecError(f"{side.shown}: {kind} takes no files: they are the kernel's")
+        there.close()
 
 
 def explained(error: KernelError, destination: Side) -> Exception:
@@ -142,9 +189,13 @@ def open_source(source: Side, *, follow: bool) -> TreeEntry:
 
 
 def open_directory(destination: Side) -> int:
-    """Open the directory that an archive is unpacked into. Raises NotFound, SpecError, KernelError."""
+    """Open the directory that an archive is unpacked into.
+
+    Raises NotFound, SpecError, Conflict, KernelError.
+    """
+    destination.check_exists(destination.whole)
     try:
-        return destination.open(destination.path, _DIRECTORY)
+        found = destination.open(destination.path, _DIRECTORY)
     except KernelError as error:
         if error.errno == errno.ENOENT:
             raise NotFound(f"{destination.shown}: no such directory") from None
@@ -153,10 +204,17 @@ def open_directory(destination: Side) -> int:
                 f"{destination.shown}: not a directory, which an archive needs"
             ) from None
         raise
+    try:
+        _check_place(found, "", destination)
+    except BaseException:
+        posix.close(found)
+        raise
+    return found
 
 
 def _destination(side: Side, found: TreeEntry, source: Side) -> tuple[int, str]:
     """An open directory, and the name of the copy in it; "" copies the source's content into it."""
+    side.check_exists(side.whole)
     try:
         directory = side.open(side.path, _DIRECTORY)
     except KernelError as error:

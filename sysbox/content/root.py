@@ -47,6 +47,8 @@ class Root:
         self.fd = -1
         self.usr = -1
         self.owners = UNMAPPED
+        # of one that does not run: (target, whether it is a tmpfs, which does not exist now)
+        self.mounts: tuple[tuple[str, bool], ...] = ()
         self._bare = bare
         self._kept: list[int] = []
         self._lock: Lock | None = None
@@ -61,6 +63,9 @@ class Root:
                 self.owners = Owners(uids=self.record.uids, gids=self.record.gids)
                 self._open_running(runtime)
             else:
+                self.mounts = tuple(
+                    (one.target, one.kind == "tmpfs") for one in self.record.spec.mounts
+                )
                 self._open_stopped(resolved_of(self.record))
         except BaseException:
             self.__exit__()

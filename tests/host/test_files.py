@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 import subprocess
 import sys
 import tarfile
@@ -150,6 +151,8 @@ def test_what_is_read_only_is_not_written(
         (("/etc/hostname", "ID:/none/x"), "there is no"),
         (("/etc", "ID:/etc/passwd"), "a directory cannot be copied onto a file"),
         (("-", "ID:/etc/passwd"), "not a directory"),
+        (("", "ID:/"), "the source can not be empty"),
+        (("ID:/etc/passwd", ""), "the destination can not be empty"),
     ],
 )
 def test_what_cannot_be_copied(
@@ -159,6 +162,58 @@ def test_what_cannot_be_copied(
     done = sysbox("cp", *(word.replace("ID:", f"{made.id}:") for word in words), input="")
     assert done.returncode == 1
     assert message in done.stderr
+
+
+def test_what_was_named_and_is_left_out_is_an_error(
+    containers: Containers, sysbox: Sysbox, tmp_path: Path
+) -> None:
+    made, copy = containers(), tmp_path / "zero"
+    os.mknod(tmp_path / "socket", stat.S_IFSOCK | 0o600)
+    done = sysbox("cp", f"{made.id}:/dev/zero", copy)
+    assert (done.returncode, copy.exists()) == (1, False)
+    assert "it is a device" in done.stderr
+    assert "`cp -a` copies device nodes" in done.stderr
+    assert "Successfully" not in done.stderr
+    sysbox("cp", "-a", f"{made.id}:/dev/zero", copy, check=True)
+    assert copy.is_char_device()
+    done = sysbox("cp", tmp_path / "socket", f"{made.id}:/tmp/")
+    assert done.returncode == 1
+    assert "it is a socket" in done.stderr
+    assert "-a" not in done.stderr
+    # those of a tree are left out with a line
+    assert "left out" in sysbox("cp", tmp_path, f"{made.id}:/tmp/tree", check=True).stderr
+
+
+def test_a_tmpfs_is_not_there_while_it_does_not_run(
+    containers: Containers, sysbox: Sysbox, tmp_path: Path
+) -> None:
+    """A file would go into the layer below, where it is never seen."""
+    (tmp_path / "bound").mkdir()
+    flags = ("--tmpfs", "/tmp", "--mount", "type=tmpfs,target=/no/dir", "--read-only")
+    made = containers(*flags, "-v", f"{tmp_path}/bound:/tmp/b", verb=("create",))
+    link = tmp_path / "link"
+    link.symlink_to("/tmp")
+    for path in ("/tmp", "/tmp/x", "/etc/../tmp/", "/no/dir", "/no/dir/x/y"):
+        done = sysbox("cp", "/etc/hostname", f"{made.id}:{path}")
+        assert done.returncode == 1
+        assert "is a tmpfs, which is there only while the container runs" in done.stderr
+    assert "is a tmpfs" in sysbox("cp", "-", f"{made.id}:/tmp", input="").stderr
+    sysbox("cp", "/etc/hostname", f"{made.id}:/tmp/b/", check=True)
+    sysbox("cp", f"{made.id}:/tmp/.", tmp_path / "out", check=True)
+    other = containers("--tmpfs", "/tmp", verb=("create",))
+    sysbox("cp", link, f"{other.id}:/link", check=True)
+    assert "/tmp is a tmpfs" in sysbox("cp", "/etc/hostname", f"{other.id}:/link/").stderr
+    other("start")
+    sysbox("cp", "/etc/hostname", f"{other.id}:/link/", check=True)
+
+
+def test_the_kernels_file_systems_take_no_files(containers: Containers, sysbox: Sysbox) -> None:
+    for flags in ((), ("--userns", "host")):
+        made = containers(*flags)
+        for path, kind in (("/proc/x", "proc"), ("/sys/", "sysfs")):
+            done = sysbox("cp", "/etc/hostname", f"{made.id}:{path}")
+            assert done.returncode == 1
+            assert f"{kind} takes no files" in done.stderr
 
 
 SWAP = """

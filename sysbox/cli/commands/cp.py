@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _stat
 import posix
 
 from sysbox.base.errors import KernelError, UsageError
@@ -29,6 +30,11 @@ STREAM = "-"
 
 def main(values: Values) -> int:
     """0; prints the number of bytes copied on standard error, unless --quiet."""
+    for which, text in (("source", values.source), ("destination", values.destination)):
+        if not text:
+            raise UsageError(
+                f"cp: the {which} can not be empty", hint="`.` is the working directory"
+            )
     source, destination = (split(one) for one in (values.source, values.destination))
     if not source[0] and not destination[0]:
         raise UsageError(
@@ -109,6 +115,7 @@ class _Sides:
             container=root.record.name,
             owners=root.owners,
             reader=root.reader,
+            mounts=root.mounts,
         )
 
 
@@ -150,6 +157,8 @@ def _pack(source: Side, *, follow: bool) -> None:
         raise UsageError("cp: standard output is a terminal", hint="pipe it into tar or a file")
     found = copy.open_source(source, follow=follow)
     try:
+        if found.kind == _stat.S_IFSOCK:
+            copy.refusing(source, found)("", "it is a socket")
         archive = Archive(
             lambda data: write_all(1, data),
             lambda name: _left_out(f"the end of {printable(name)}", "the file became shorter"),
