@@ -90,7 +90,9 @@ def container(action: str, record: Record, **attributes: str) -> None:
 def of_container(action: str, record: Record, **attributes: str) -> bytes:
     """The message of a container's event, for `send`."""
     known = {**record.spec.labels, "image": record.image_name, "name": record.name, **attributes}
-    return _message("container", action, record.id, known, record.name)
+    return _message(
+        "container", action, record.id, known, record.name, log=record.spec.logging.driver
+    )
 
 
 def image(action: str, image_id: str, labels: dict[str, str], name: str = "") -> None:
@@ -131,7 +133,10 @@ def warn(text: str, record: Record) -> None:
     send(b"".join(map(_field, _encoded(fields).items())))
 
 
-def _message(kind: str, action: str, actor: str, attributes: dict[str, str], name: str) -> bytes:
+def _message(
+    kind: str, action: str, actor: str, attributes: dict[str, str], name: str, log: str = ""
+) -> bytes:
+    """`log` is the driver of a container's log, for `logs` of one that was removed."""
     fields = {
         "MESSAGE": f"{kind} {action} {name or actor}",
         # "health_status: healthy" is of the kind health_status
@@ -145,6 +150,8 @@ def _message(kind: str, action: str, actor: str, attributes: dict[str, str], nam
         "SYSBOX_TIME_NSEC": str(time.time_ns()),
         "SYSBOX_ATTRIBUTES": codec.dumps(_shortened(attributes)).decode().rstrip("\n"),
     }
+    if log:
+        fields["SYSBOX_LOG_DRIVER"] = log
     encoded = _encoded(fields)
     try:
         encoded[signature.FIELD.encode()] = signature.sign(encoded, signature.ensure_key())

@@ -28,7 +28,9 @@ _JOURNALCTL = "/usr/bin/journalctl"
 _CHUNK = 1 << 17
 # bytes: journald's own limit for a field, 64 MiB (DATA_SIZE_MAX), and room for its name
 _ENTRY_MAX = (64 << 20) + 4096
-_EVENT_FIELDS = ",".join((*signature.FIELDS, signature.FIELD, "_UID", "_SYSTEMD_CGROUP"))
+_EVENT_FIELDS = ",".join(
+    (*signature.FIELDS, signature.FIELD, "SYSBOX_LOG_DRIVER", "_UID", "_SYSTEMD_CGROUP")
+)
 _DELAY = 60_000_000  # microseconds until journald has read an event: a later one is a replay
 _FIELDS = "MESSAGE,PRIORITY,CONTAINER_PARTIAL_MESSAGE,_LINE_BREAK"
 # why journald ended a stream's line, if not at a newline (_LINE_BREAK=) -> the byte that was there
@@ -121,9 +123,9 @@ def _journalctl(
     return argv
 
 
-def find_removed_scope(container: str, kinds: list[str]) -> str:
-    """The scope of the last removed container with this name or id; "" if the journal has none. `kinds` are
-    the MESSAGE_IDs of the events to search.
+def find_removed_scope(container: str, kinds: list[str]) -> tuple[str, str]:
+    """The scope of the last removed container with this name or id, and the driver of its log, each "" if the
+    journal does not say. `kinds` are the MESSAGE_IDs of the events to search.
     """
     for field in ("SYSBOX_NAME", "SYSBOX_ID"):
         for entry in entries([*event_arguments(kinds, f"{field}={container}"), "--reverse"]):
@@ -131,12 +133,12 @@ def find_removed_scope(container: str, kinds: list[str]) -> str:
             # journalctl matches any value of a repeated field, and only the first one counts here
             found = _text(entry, field.encode()) == container
             if found and is_trusted(entry) and names.container_of(unit):
-                return unit
+                return unit, _text(entry, b"SYSBOX_LOG_DRIVER")
     for entry in entries([*_journalctl(lines=None), "--reverse", f"CONTAINER_ID={container[:12]}"]):
         unit = _text(entry, b"_SYSTEMD_UNIT")
         if names.container_of(unit).startswith(container):
-            return unit
-    return ""
+            return unit, ""
+    return "", ""
 
 
 def _text(entry: Entry, field: bytes) -> str:

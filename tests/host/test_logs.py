@@ -196,6 +196,22 @@ def test_what_stands_beside_each_line(sysbox: Sysbox, containers: Containers, im
     assert (done.returncode, "{{.FullID}}" in done.stderr) == (125, True)
 
 
+def test_of_a_removed_container(sysbox: Sysbox, image: str) -> None:
+    """The journal keeps a log; a file is removed with its container."""
+    logs = {}
+    for driver in ("journald", "json-file", "none"):
+        name = f"removed-{driver}"
+        words = ("run", "-d", "--name", name, "--log-driver", driver, image, "echo", "line")
+        sysbox(*words, check=True)
+        sysbox("wait", name, check=True)
+        sysbox("rm", name, check=True)
+        logs[driver] = sysbox("logs", name)
+    assert logs["journald"].stdout == "line\n"
+    for driver, why in (("json-file", "was a file, and was removed"), ("none", "kept no log")):
+        assert (logs[driver].returncode, logs[driver].stdout) == (1, "")
+        assert why in logs[driver].stderr
+
+
 def test_events_are_silent(sysbox: Sysbox) -> None:
     """B26: whoever waits for journalctl did so in a thread, which came too late now and then."""
     for _ in range(10):

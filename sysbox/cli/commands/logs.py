@@ -30,9 +30,10 @@ def main(values: Values) -> int:
         record = store.find(values.container)
     except NotFound:
         since, until = _times(values)
-        unit = journalread.find_removed_scope(values.container, _KINDS)
+        unit, driver = journalread.find_removed_scope(values.container, _KINDS)
         if not unit:
             raise
+        _check_driver(values.container, driver)
         return _from_journal(unit, values, since, until)
     details = _details(record) if values.details else {}
     return show(record, values, Printer(details, timestamps=values.timestamps))
@@ -60,6 +61,18 @@ def show(record: store.Record, values: Values, printer: Printer) -> int:
             printer.show(line)
     printer.flush()
     return 0
+
+
+def _check_driver(container: str, driver: str) -> None:
+    """Raise Conflict where a removed container has left nothing in the journal; "" is unknown."""
+    if driver == "json-file":
+        raise Conflict(
+            f"the log of the removed container {container} was a file, and was removed with it",
+            hint="the journal keeps the log of a container that is removed: --log-driver journald",
+            status=1,
+        )
+    if driver == "none":
+        raise Conflict(f"the removed container {container} kept no log", status=1)
 
 
 def _from_journal(unit: str, values: Values, since: int | None, until: int | None) -> int:
