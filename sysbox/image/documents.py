@@ -109,13 +109,16 @@ def parse_manifest(data: bytes, media_type: str = "") -> Manifest:
     return Manifest(media_type=kind, config=config, layers=layers)
 
 
-def parse_config(data: bytes) -> Config:
+def parse_config(data: bytes, *, new: bool = False) -> Config:
     """Read an image configuration (OCI config.md).
 
-    Raises FormatError.
+    Of a `new` image, which comes from elsewhere, the history must have the right types too; what an older
+    version has let into the store stays usable. Raises FormatError.
     """
     what = "image config"
     document = load(data, what, MAX_CONFIG)
+    if new:
+        history(document, what)
     system = text(document, "os", what)
     if system != "linux":
         raise FormatError(
@@ -131,6 +134,26 @@ def parse_config(data: bytes) -> Config:
         architecture=text(document, "architecture", what), os=system
     )
     return Config(image=image, created=text(document, "created", what), diff_ids=diff_ids)
+
+
+def history(document: dict[str, Any], what: str) -> list[dict[str, Any]]:
+    """The steps of a configuration's history; null is one that says nothing, as in Go. Raises FormatError.
+
+    Texts may be anything, since they are only shown.
+    """
+    found = []
+    for index, item in enumerate(sequence(document, "history", what)):
+        step = {} if item is None else item
+        place = f"{what}: history[{index}]"
+        if type(step) is not dict:
+            raise FormatError(f"{place}: must be an object")
+        for key in ("created", "created_by", "author", "comment"):
+            if type(step.get(key, "")) not in (str, type(None)):
+                raise FormatError(f"{place}: {key} must be a string")
+        if type(step.get("empty_layer")) not in (bool, type(None)):
+            raise FormatError(f"{place}: empty_layer must be true or false")
+        found.append(step)
+    return found
 
 
 def _container_config(config: dict[str, Any], what: str) -> ImageConfig:

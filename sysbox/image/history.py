@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sysbox.base import files
-from sysbox.base.errors import FormatError, NotFound
+from sysbox.base.errors import NotFound
 from sysbox.base.frozen import Frozen
-from sysbox.image.documents import MAX_CONFIG, load, sequence, text
+from sysbox.image.documents import MAX_CONFIG, history, load
 from sysbox.image.rebuild import read_layer
 
 TYPE_CHECKING = False
@@ -30,39 +30,38 @@ class Step(Frozen):
 
 
 def steps(store: Catalog, image: Image) -> list[Step]:
-    """The steps of an image, the newest first; a layer that its history leaves out is a step without text.
+    """The steps of an image, the newest first; a layer that its history leaves out is a step without text,
+    and a step for whose layer there is none adds nothing.
 
     Raises NotFound, FormatError.
     """
     data = files.read_file(store.blob(image.id), MAX_CONFIG)
     if data is None:
         raise NotFound(f"the configuration of the image {image.id} is missing in {store.root}")
-    found = []
     layers = list(image.layers)
-    for index, item in enumerate(sequence(load(data, _WHAT, MAX_CONFIG), "history", _WHAT)):
-        if type(item) is not dict:
-            raise FormatError(f"{_WHAT}: history[{index}] must be an object")
-        found.append(_step(store, item, layers, f"{_WHAT}: history[{index}]"))
+    document = load(data, _WHAT, MAX_CONFIG)
+    found = [_step(store, item, layers) for item in history(document, _WHAT)]
     found += [_with_layer(store, Step(), name) for name in layers]
     if found:
         found[-1] = found[-1].replace(image_id=image.id)
     return found[::-1]
 
 
-def _step(store: Catalog, item: dict[str, Any], layers: list[str], what: str) -> Step:
+def _step(store: Catalog, item: dict[str, Any], layers: list[str]) -> Step:
     step = Step(
-        created=text(item, "created", what),
-        created_by=text(item, "created_by", what),
-        comment=text(item, "comment", what),
+        created=_text(item, "created"),
+        created_by=_text(item, "created_by"),
+        comment=_text(item, "comment"),
     )
-    empty = item.get("empty_layer")
-    if empty not in (None, False, True):
-        raise FormatError(f"{what}: empty_layer must be true or false")
-    if empty:
+    if item.get("empty_layer") or not layers:
         return step
-    if not layers:
-        raise FormatError(f"{_WHAT}: its history has more steps with a layer than it has layers")
     return _with_layer(store, step, layers.pop(0))
+
+
+def _text(item: dict[str, Any], key: str) -> str:
+    """What a step says, which can be printed whatever it is."""
+    said: str = item.get(key) or ""
+    return said.replace("\0", "\ufffd")
 
 
 def _with_layer(store: Catalog, step: Step, name: str) -> Step:

@@ -190,6 +190,24 @@ def test_bad_configs(name: str) -> None:
         parse_config(BAD_CONFIGS[name])
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [{}, "x", [5], [["x"]], [{"empty_layer": "x"}], [{"empty_layer": 1.5}], [{"created": 1}],
+     [{"created_by": ["sh"]}], [{"comment": {}}], [{"author": False}]],
+)  # fmt: skip
+def test_a_history_of_wrong_types_does_not_come_in(steps: object) -> None:
+    """As with docker; an image that has one already stays usable."""
+    data = config(history=steps)
+    with pytest.raises(FormatError, match="history"):
+        parse_config(data, new=True)
+    assert parse_config(data).diff_ids == (DIGEST,)
+
+
+@pytest.mark.parametrize("steps", [None, [None], [{}, {}], [{"created": "x", "empty_layer": None}]])
+def test_an_odd_history_comes_in(steps: object) -> None:
+    assert parse_config(config(history=steps), new=True).diff_ids == (DIGEST,)
+
+
 def test_bad_indexes() -> None:
     good = {"sysbox.image.id": DIGEST}
     item = layer(mediaType=OCI_MANIFEST, annotations=good)

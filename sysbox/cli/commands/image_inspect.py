@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sysbox.base import files, program
-from sysbox.base.errors import FormatError, NotFound, SysboxError
+from sysbox.base.errors import NotFound, SysboxError
 from sysbox.cli.output import print_inspect, report
 from sysbox.docker.config import health_check, no_config
 from sysbox.docker.shapes import NullMap, Strings, Struct, listed, mapped
@@ -129,7 +129,5 @@ def _comment(document: dict[str, Any]) -> str:
     if type(history) is not list or not history:
         return ""
     last = history[-1]
-    if type(last) is not dict:
-        raise FormatError("image config: history must consist of objects")
-    comment = last.get("comment", "")
+    comment = last.get("comment", "") if type(last) is dict else ""
     return comment if type(comment) is str else ""

@@ -86,7 +86,7 @@ def _image(contents: Contents, work: Ingest, item: dict[str, Any]) -> Found:
     config = contents.read(name, MAX_CONFIG)
     if config is None:
         raise contents.missing(name)
-    diff_ids = parse_config(config).diff_ids
+    diff_ids = parse_config(config, new=True).diff_ids
     layers = [plain(one, what) for one in sequence(item, "Layers", what, MAX_LAYERS)]
     if len(layers) != len(diff_ids):
         raise FormatError(f"{what}: has {len(layers)} layers, and {name} has {len(diff_ids)}")

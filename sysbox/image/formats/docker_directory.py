@@ -42,7 +42,7 @@ def read(contents: Contents) -> list[Found]:
         raise contents.missing(name)
     if digest_of(config) != parsed.config.digest or len(config) != parsed.config.size:
         raise FormatError(f"{contents.what}: {name}: its content is not that of its digest")
-    if len(parse_config(config).diff_ids) != len(parsed.layers):
+    if len(parse_config(config, new=True).diff_ids) != len(parsed.layers):
         raise FormatError(f"{contents.what}: not as many diff_ids as layers")
     blobs = []
     for layer in parsed.layers:

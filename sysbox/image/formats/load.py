@@ -105,7 +105,7 @@ def _accepted(found: list[Found], transport: str, path: str) -> list[Origin]:
 
 def _unpack(work: Ingest, found: Found, verified: Verified) -> tuple[list[Blob], list[Layer]]:
     """The blobs and the unpacked layers of an image, lowest first; several are unpacked at a time."""
-    diff_ids = parse_config(found.config).diff_ids
+    diff_ids = parse_config(found.config, new=True).diff_ids
     layers = parse_manifest(found.manifest).layers
     local = {blob.digest: blob.path for blob in found.blobs}
     return fetch.layers(work, layers, diff_ids, _no_blob, verified=verified, local=local)

@@ -145,7 +145,7 @@ def _image(contents: Contents, found: Descriptor) -> Found:
     manifest = _document(contents, found, MAX_MANIFEST)
     parsed = parse_manifest(manifest, found.media_type)
     config = _document(contents, parsed.config, MAX_CONFIG)
-    if len(parse_config(config).diff_ids) != len(parsed.layers):
+    if len(parse_config(config, new=True).diff_ids) != len(parsed.layers):
         raise FormatError(f"{contents.what}: {found.digest}: not as many diff_ids as layers")
     blobs = tuple(_layer(contents, one) for one in parsed.layers)
     return Found(manifest=manifest, config=config, blobs=blobs)

@@ -206,7 +206,7 @@ class _Pull:
         # without an end mark: umoci writes such layers
         with Ingest(self._store, LayerLimits(unended=True)) as work:
             document = self._config(manifest.config)
-            parsed = parse_config(document)
+            parsed = parse_config(document, new=True)
             self._check_platform(parsed)
             self._report.layers(manifest.layers)
             blobs: list[Blob]
