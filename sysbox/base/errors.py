@@ -208,7 +208,9 @@ def described(error: BaseException, doing: str = "") -> SysboxError:
         target = error.filename if isinstance(error.filename, str) else doing
         hint = ERRNO_ADVICE.get(error.errno or 0, "")
         reason = error.strerror or f"{error}"
-        return SysboxError(f"{target}: {reason}" if target else reason, hint=hint)
+        found = SysboxError(f"{target}: {reason}" if target else reason, hint=hint)
+        found.__context__ = error  # for `needs_root`
+        return found
     if isinstance(error, MemoryError):
         return KernelError("allocate memory", "", _errno.ENOMEM)
     if isinstance(error, ImportError):
@@ -219,6 +221,25 @@ def described(error: BaseException, doing: str = "") -> SysboxError:
         f"{type(error).__name__}: {error}",
         hint="this is a bug; run it as `sysbox --debug ...` for the traceback",
     )
+
+
+def needs_root(error: SysboxError) -> str:
+    """The hint for a caller who is not root, and was refused something for that; else "".
+
+    Whatever files a verb looks at first, they are root's: their permissions are as they should be.
+    """
+    import posix
+
+    if isinstance(error, OutputError) or (error.hint and error.hint not in ERRNO_ADVICE.values()):
+        return ""
+    if not posix.geteuid():
+        return ""
+    one: BaseException | None = error
+    while one is not None:
+        if getattr(one, "errno", 0) in (_errno.EPERM, _errno.EACCES):
+            return "only root can do this: run it with sudo"
+        one = one.__context__
+    return ""
 
 
 def strerror(errno: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from sysbox.base.errors import KernelError, OutputError
+from sysbox.base.errors import KernelError, OutputError, needs_root
 from sysbox.base.visible import RED, coloured, for_terminal, printable
 
 TYPE_CHECKING = False
@@ -65,8 +65,8 @@ def report(error: SysboxError, start: str = PROGRAM) -> int:
     """
     start = f"{coloured(start, RED, 2)} " if start else ""
     text = f"{start}{one_line(error.message)}\n"
-    if error.hint:
-        text += f"sysbox: {one_line(error.hint)}\n"
+    if hint := needs_root(error) or error.hint:
+        text += f"sysbox: {one_line(hint)}\n"
     try:
         as_is(text, 2)
     except (OSError, KernelError):
