@@ -41,7 +41,8 @@ def _port_range(text: str, flag: str, whole: str) -> tuple[int, int]:
 def parse_port(text: str, flag: str) -> tuple[Port, ...]:
     """The ports of "[HOST_IP:][HOST_PORT:]CONTAINER_PORT[/PROTOCOL]"; both ports may be ranges A-B.
 
-    Ranges of one length pair up; a range for one port of the container is a choice of the host's ports.
+    Ranges of one length pair up; a range for one port of the container is a choice of the host's ports. The
+    host's port 0 is any free one, as if it were left out.
     """
     rest, slash, protocol = text.partition("/")
     protocol = protocol.lower()
@@ -60,6 +61,8 @@ def parse_port(text: str, flag: str) -> tuple[Port, ...]:
     if ":" in host or (not colon and not container):
         bad(flag, text, "not a port", "[HOST_IP:][HOST_PORT:]CONTAINER_PORT[/PROTOCOL]")
     first, last = _port_range(container, flag, text)
+    if first == last and is_digits(host) and not host.strip("0"):
+        host = ""  # docker's 0
     host_first, host_last = _port_range(host, flag, text) if host else (0, 0)
     asked = Port(container_port=first, host_ip=host_ip, protocol=protocol or "tcp")
     if host and first == last and host_first != host_last:
@@ -92,6 +95,8 @@ def parse_host_port(text: str, flag: str) -> tuple[Port, ...]:
         return parse_port(text, flag)
     # no port of the container: parsed with one, which is then left out
     found = parse_port(f"{address}{ports}:1{slash}{protocol}", flag)
+    if not found[0].host_port:
+        bad(flag, text, f"{ports or 'nothing'} is not a port", "from 1 to 65535")
     return tuple(port.replace(container_port=0) for port in found)
 
 

@@ -85,6 +85,8 @@ def test_rate_refused(text: str) -> None:
         ("8080:80/UDP", [Port(container_port=80, host_port=8080, protocol="udp")]),
         ("127.0.0.1:8080:80", [Port(container_port=80, host_port=8080, host_ip="127.0.0.1")]),
         ("127.0.0.1::80", [Port(container_port=80, host_ip="127.0.0.1")]),
+        ("0:80", [Port(container_port=80)]),  # docker's and podman's way to say so
+        ("127.0.0.1:0:80/udp", [Port(container_port=80, host_ip="127.0.0.1", protocol="udp")]),
         ("[::1]:8080:80", [Port(container_port=80, host_port=8080, host_ip="::1")]),
         ("[::]:8080:80", [Port(container_port=80, host_port=8080, host_ip="::")]),
         ("[::]::80", [Port(container_port=80, host_ip="::")]),
@@ -133,6 +135,10 @@ def test_port(text: str, ports: list[Port]) -> None:
         "2-1",
         "2-1:80",
         "80:1-2",
+        "0:80-82",  # docker refuses it too
+        "0-5:80",
+        "80:0",
+        "0:0",
         "1-65536:80",
         "8080:",
         "1.2.3.4:80",
