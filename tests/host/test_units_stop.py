@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from containers import Containers, eventually, systemctl
-from lane import Sysbox
+from lane import SLOWNESS, Sysbox
 from test_units import NAME, SERVICE, Declare, journal, state
 from test_units import declare as declare
 
@@ -50,11 +50,11 @@ def stop_at(step: Callable[[], object], unit: str = SERVICE) -> None:
     """Stop the service as soon as that has come; the wait is as short as can be, since the step passes."""
     with Bus.connect() as bus:
         scope.request_start(bus, unit)
-        deadline = time.monotonic() + scope.TIMEOUT
+        deadline = time.monotonic() + scope.TIMEOUT * SLOWNESS
         while not step():
             assert time.monotonic() < deadline, "the start did not come so far"
             time.sleep(0.001)
-        scope.stop(bus, unit)
+        scope.stop(bus, unit, scope.TIMEOUT * SLOWNESS)
 
 
 @pytest.mark.parametrize(
