@@ -64,6 +64,7 @@ _ENTERED = (
     | namespace.CLONE_NEWCGROUP
 )
 DETACHED = -1  # in place of an exit status
+_NAMESPACES = "namespaces"  # the phase of the helper before it is in them
 _GOING = 0.5  # seconds in which a container that is ending has ended
 
 
@@ -100,6 +101,7 @@ class Entering(Frozen):
     process: ProcessPlan
     stdio: tuple[int, int, int]
     owned: tuple[int, ...]
+    spare: int  # a null device for a container without one, or -1
     size: bytes  # struct winsize of its terminal; b"" is unknown
     seccomp: seccomp.Filter | None
     uids: tuple[IdMap, ...]  # the maps of the container's user namespace; () is the host's
@@ -123,12 +125,12 @@ def exec_in(record: Record, spec: ExecSpec, context: ExecContext | None = None) 
 
 
 def _may_be_its_end(error: KernelError | StartError) -> bool:
-    """Whether the container's end explains the error: its namespaces are gone, or the helper was killed with
-    it, while its first process still exists.
+    """Whether the container's end explains the error: its cgroups or namespaces are gone, or the helper was
+    killed with it, while its first process still exists.
     """
     if isinstance(error, KernelError):
         return error.errno == errno.ESRCH
-    return error.phase == "handshake"
+    return error.phase in ("handshake", _NAMESPACES)
 
 
 def _ended(record: Record) -> str:
@@ -242,6 +244,8 @@ def _entering(
         process=plan,
         stdio=(wired.child[0], wired.child[1], wired.child[2]),
         owned=tuple(wired.owned),
+        # made here: in its cgroups the unit's list of devices may allow none, not even this one
+        spare=new_null() if -1 in wired.child and not plan.tty else -1,
         size=_terminal_size() if plan.tty else b"",
         seccomp=seccomp.filter_for(security, plan.capabilities.bounding, apparmor=plan.apparmor),
         uids=record.uids,
@@ -296,18 +300,21 @@ def _secrets(record: Record) -> tuple[str, ...]:
 
 def main(entering: Entering, channel: Channel) -> NoReturn:
     """What the helper does after the fork. Never returns."""
-    phase = "namespaces"
+    phase = _NAMESPACES
     try:
         plan = entering.process
         # first of all: every other open descriptor is the host's
-        process.close_fds_except({channel.fileno(), entering.init, *entering.stdio})
+        process.close_fds_except(
+            {channel.fileno(), entering.init, entering.spare, *entering.stdio}
+        )
         process.reset_signals()
         posix.umask(0o022)
         keep_groups(plan)
         cgroup.enter(entering.cgroups)
         process.set_oom_score_adj(0, plan.oom_score_adj)
         procfs = mount.open_procfs()  # the host's; the one inside is the container's to change
-        spare = _prepare(entering) if entering.uids else -1
+        if entering.uids:
+            _prepare(entering)
         _enter(entering)
 
         phase = "process"
@@ -319,7 +326,7 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
         if plan.tty:
             slave = open_terminal(root, channel, entering.size)
             stdio = (slave, slave, slave)
-        null = open_null(root, procfs, spare) if -1 in stdio else -1
+        null = open_null(root, procfs, entering.spare) if -1 in stdio else -1
         _change_directory(root, plan.workdir)
         if plan.apparmor:
             apparmor.enter_at_exec(procfs, plan.apparmor)
@@ -333,16 +340,13 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
     _sys.leave(FAILED)
 
 
-def _prepare(entering: Entering) -> int:
-    """What a process of the container's user namespace may not do; a null device for its streams, or -1."""
+def _prepare(entering: Entering) -> None:
+    """What a process of the container's user namespace may not do."""
     process.raise_limits(entering.process.rlimits)
     owner = userns.root_of(entering.uids, entering.gids)
     give_streams(entering.stdio, entering.owned, owner)
-    if -1 not in entering.stdio:
-        return -1
-    made = new_null()
-    posix.fchown(made, *owner)
-    return made
+    if entering.spare >= 0:
+        posix.fchown(entering.spare, *owner)
 
 
 def _enter(entering: Entering) -> None:

@@ -6,6 +6,7 @@ Nothing here opens a path of the host: the file system around the process is the
 from __future__ import annotations
 
 import _stat
+import errno
 import fcntl
 import posix
 
@@ -35,9 +36,14 @@ def open_terminal(root: int, channel: Channel, size: bytes) -> int:
 
     Raises StartError when /dev/pts is not a devpts.
     """
-    master = mount.open_in_root(
-        root, "/dev/pts/ptmx", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC
-    )
+    try:
+        master = mount.open_in_root(
+            root, "/dev/pts/ptmx", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC
+        )
+    except KernelError as error:
+        if error.errno == errno.EPERM:
+            error.hint = "the list of devices of its unit (DevicePolicy=, DeviceAllow=) forbids it"
+        raise
     if _sys.fstatfs_type(master) != _DEVPTS_SUPER_MAGIC:
         raise StartError(
             "the container's /dev/pts is not a devpts: it can have no terminal", phase="process"
@@ -63,7 +69,7 @@ def is_null(fd: int) -> bool:
     return _stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL
 
 
-def open_null(root: int, procfs: int, spare: int = -1) -> int:
+def open_null(root: int, procfs: int, spare: int) -> int:
     """The container's /dev/null if it is the null device, verified before that is opened; else `spare`.
 
     Never the host's: a chmod(2) of the descriptor would change the host's inode.
@@ -74,11 +80,11 @@ def open_null(root: int, procfs: int, spare: int = -1) -> int:
         if is_null(found):
             return mount.reopen(procfs, found, posix.O_RDWR)
     except KernelError:
-        pass  # it does not exist, or is on a mount with nodev
+        pass  # it does not exist, is on a mount with nodev, or the unit's list of devices lacks it
     finally:
         if found >= 0:
             posix.close(found)
-    return spare if spare >= 0 else new_null()
+    return spare
 
 
 def new_null() -> int:

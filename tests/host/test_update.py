@@ -180,6 +180,20 @@ def test_not_kept(containers: Containers, sysbox: Sysbox) -> None:
     assert tuned(one) == {}
 
 
+@pytest.mark.parametrize("userns", ["auto", "host"])
+def test_exec_where_the_unit_forbids_all_devices(
+    containers: Containers, sysbox: Sysbox, userns: str
+) -> None:
+    """What is empty for a command is made outside of the container's cgroups; a terminal cannot be."""
+    one = containers("--userns", userns, command=ENDS)
+    systemctl("set-property", "--runtime", one.scope, "DeviceAllow=")
+    done = sysbox("exec", one.id, "sh", "-c", "cat; echo said")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "said\n", "")
+    refused = sysbox("exec", "-t", one.id, "true")
+    assert refused.returncode != 0
+    assert "DeviceAllow=" in refused.stderr
+
+
 def test_forget(containers: Containers) -> None:
     """--forget: back to what was asked, at once and from now on; on one that does not run too."""
     one = containers("-c", "512", command=ENDS)

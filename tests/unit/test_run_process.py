@@ -176,10 +176,12 @@ def test_a_null_device_is_never_another_file(tmp_path: Path, kind: str) -> None:
         place.symlink_to("/dev/file")
         (tmp_path / "dev/file").touch()
     root, procfs = os.open(tmp_path, os.O_PATH), os.open("/proc", os.O_PATH)
-    found = streams.open_null(root, procfs)
+    spare = streams.new_null()
+    found = streams.open_null(root, procfs, spare)
+    assert (found == spare) == (kind != "null")
     status = os.fstat(found)
     assert (stat.S_ISCHR(status.st_mode), status.st_rdev) == (True, os.makedev(1, 3))
-    for fd in (root, procfs, found):
+    for fd in {root, procfs, spare, found}:
         os.close(fd)
 
 
