@@ -15,6 +15,7 @@ from sysbox.image.resolved import resolved_of
 from sysbox.linux import namespace, userns
 from sysbox.security import idmap, subids
 from sysbox.security.idmap import FLAGS, IDS, SIZE, Decision, Joined, Wish
+from sysbox.security.identity import parse_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -312,5 +313,10 @@ def _check_ids(record: Record, uids: tuple[IdMap, ...], gids: tuple[IdMap, ...])
         (gids, names[2], source),
         *((gids, one, f"--group-add {one}") for one in spec.group_add),
     ):
-        if text.isascii() and text.isdecimal():
-            userns.outside(maps, int(text), what)
+        if not (text.isascii() and text.isdecimal()):
+            continue
+        try:
+            number = parse_id(text)
+        except SpecError as error:
+            raise SpecError(f"{what}: {error.message}", hint=error.hint) from None
+        userns.outside(maps, number, what)

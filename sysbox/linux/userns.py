@@ -8,6 +8,7 @@ import posix
 from sysbox.base.errors import KernelError, SpecError
 from sysbox.base.frozen import Frozen
 
+MAX_ID = 0xFFFFFFFE  # 2^32-1 is (uid_t)-1
 OVERFLOW = 65534  # the default of /proc/sys/kernel/overflowuid and overflowgid
 _INITIAL = 0xEFFFFFFD  # inode of the initial one: PROC_USER_INIT_INO of the kernel's proc_ns.h
 
@@ -111,6 +112,8 @@ def outside(maps: tuple[IdMap, ...], inside: int, what: str) -> int:
             return one.outside + inside - one.inside
     if not maps:
         return inside
+    if not 0 <= inside <= MAX_ID:
+        raise SpecError(f"{what}: {inside} is not an id", hint=f"0 to {MAX_ID}")
     raise SpecError(
         f"{what}: {inside} is outside the container's ids, which are {text(maps)}",
         hint=f"--userns auto:size={inside + 1} has it, --userns host has all",

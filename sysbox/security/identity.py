@@ -73,12 +73,11 @@ def has_names(user: str, group_add: tuple[str, ...]) -> bool:
 def parse_id(text: str) -> int:
     """A uid or gid in plain decimal. Raises SpecError for a sign, another base or a number too large."""
     # isdecimal alone would take the digits of other scripts
-    if not (text.isascii() and text.isdecimal() and len(text) <= 10):
+    if not (text.isascii() and text.isdecimal()):
         raise SpecError(f"'{text}' is not a decimal id", hint=f"0 to {MAX_ID}")
-    number = int(text)
-    if number > MAX_ID:
+    if len(text) > 10 or int(text) > MAX_ID:
         raise SpecError(f"the id {text} is out of range", hint=f"0 to {MAX_ID}")
-    return number
+    return int(text)
 
 
 def _find_user(wanted: str, passwd: bytes) -> _User:
