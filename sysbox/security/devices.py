@@ -78,6 +78,8 @@ _KMSG = (1, 11)
 
 _MAX_NODES = 4096  # below one directory, so that a walk always ends
 _NOT_THE_HOSTS = ("pts", "shm", "mqueue", "hugepages", "fd", "console", "ptmx", "tty")
+# directories of terminals and of others' files, which docker leaves out of any directory too
+_NO_DEVICES = ("pts", "shm", "mqueue", "fd")
 
 
 def rules_of(nodes: tuple[DeviceNode, ...]) -> tuple[tuple[str, str], ...]:
@@ -92,7 +94,7 @@ _DIRECTORY = {"c": "char", "b": "block"}
 
 
 def resolve_devices(devices: tuple[Device, ...]) -> tuple[DeviceNode, ...]:
-    """The nodes for `--device`; a directory means every device below it.
+    """The nodes for `--device`; a directory means every device below it, but for terminals.
 
     Symbolic links to the device are followed. Raises SpecError where there is no device, the target is not
     an absolute path, or the access is not made of r, w and m; KernelError.
@@ -164,8 +166,8 @@ def nodes_of(
 
 
 def _node(status: posix.stat_result, source: str, path: str, access: str) -> DeviceNode | None:
-    if _stat.S_ISCHR(status.st_mode):
-        kind = "c"
+    if _stat.S_ISCHR(status.st_mode) and status.st_rdev:
+        kind = "c"  # but for 0:0, which is no device: an overlay's mark of a removed file
     elif _stat.S_ISBLK(status.st_mode):
         kind = "b"
     else:
@@ -203,6 +205,8 @@ def _walk(source: str, target: str, access: str, skip: tuple[str, ...]) -> Itera
             except OSError:
                 continue  # the device was unplugged meanwhile
             if _stat.S_ISDIR(status.st_mode):
+                if name in _NO_DEVICES:
+                    continue
                 pending.append((f"{directory}/{name}", f"{inside}/{name}"))
                 continue
             node = _node(status, f"{directory}/{name}", f"{inside}/{name}", access)
