@@ -157,9 +157,8 @@ def history(document: dict[str, Any], what: str) -> list[dict[str, Any]]:
 
 
 def _container_config(config: dict[str, Any], what: str) -> ImageConfig:
-    env = strings(config, "Env", what)
-    if not all("=" in item.lstrip("=") for item in env):
-        raise FormatError(f"{what}: Env must consist of NAME=VALUE")
+    # an entry without a name or without `=` names nothing; docker runs such images, without it
+    env = tuple(item for item in strings(config, "Env", what) if "=" in item.lstrip("="))
     labels = mapping(config, "Labels", what)
     for key, value in labels.items():
         plain(key, f"{what}: Labels")
