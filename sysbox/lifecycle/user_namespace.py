@@ -14,8 +14,8 @@ from sysbox.host import exists
 from sysbox.image.resolved import resolved_of
 from sysbox.linux import namespace, userns
 from sysbox.security import idmap, subids
-from sysbox.security.idmap import FLAGS, IDS, SIZE, Decision, Joined, Wish
 from sysbox.security.identity import parse_id
+from sysbox.security.idmap import FLAGS, IDS, SIZE, Decision, Joined, Wish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -304,9 +304,7 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
     try:
         plan = entering.process
         # first of all: every other open descriptor is the host's
-        process.close_fds_except(
-            {channel.fileno(), entering.init, entering.spare, *entering.stdio}
-        )
+        process.close_fds_except({channel.fileno(), entering.init, entering.spare, *entering.stdio})
         process.reset_signals()
         posix.umask(0o022)
         keep_groups(plan)

@@ -15,7 +15,7 @@ from sysbox.spec import Device
 
 
 def test_a_directory_without_a_device(tmp_path: Path) -> None:
-    """As /tmp, by mistake: neither a file, nor what marks a removed one in a layer, nor another's terminal."""
+    """As /tmp, by mistake: no file is one, nor what marks a removed one in a layer, nor a terminal."""
     needs_root()
     for name in ("deep/layer", "deep/pts"):
         (tmp_path / name).mkdir(parents=True)

@@ -219,7 +219,9 @@ def test_an_id_that_the_image_asks_for() -> None:
 @pytest.mark.parametrize("user", ["9" * 20, "4294967295:5", "0:4294967295", "9" * 5000])
 def test_no_id_at_all(user: str) -> None:
     """No size of a user namespace has it, nor has the host: the hint does not say so."""
-    with pytest.raises(SpecError, match="USER .* of the image: the id 9*4*.* is out of range") as no:
+    with pytest.raises(
+        SpecError, match=r"USER .* of the image: the id [0-9]+ is out of range"
+    ) as no:
         resolved(asks("auto").replace(resolved=Resolved(user=user)))
     assert no.value.hint == "0 to 4294967294"
 
