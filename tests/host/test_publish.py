@@ -90,10 +90,11 @@ def test_a_stopped_container_publishes_at_its_next_start(sysbox: Sysbox, server:
 
 
 def test_a_free_port_is_another_one_at_each_start_if_need_be(sysbox: Sysbox, server: str) -> None:
-    told = sysbox("publish", server, "80", check=True).stdout
-    number = told.rpartition(":")[2].strip()
-    assert get(int(number)) == "hello"
-    sysbox("unpublish", server, number, check=True)
+    for word in ("80", "127.0.0.1:0:80"):
+        told = sysbox("publish", server, word, check=True).stdout
+        number = told.rpartition(":")[2].strip()
+        assert get(int(number)) == "hello"
+        sysbox("unpublish", server, number, check=True)
     assert bindings(sysbox) == [{}, {}]
 
 

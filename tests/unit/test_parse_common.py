@@ -14,7 +14,7 @@ from forked import in_child, needs_root
 from sysbox.base.errors import SpecError, Unsupported
 from sysbox.linux.capability import NAMES, mask
 from sysbox.parse import common, seccomp, service, storage, time
-from sysbox.parse.network import parse_add_host, parse_port
+from sysbox.parse.network import parse_add_host, parse_host_port, parse_port
 from sysbox.parse.process import parse_env_file, parse_groups, parse_umask, parse_user
 from sysbox.parse.security import parse_cap, parse_security_opts, parse_ulimit
 from sysbox.security import capabilities
@@ -148,6 +148,13 @@ def test_port(text: str, ports: list[Port]) -> None:
 def test_port_refused(text: str) -> None:
     with pytest.raises(SpecError, match=FLAG):
         parse_port(text, FLAG)
+
+
+@pytest.mark.parametrize("text", ["0", "127.0.0.1:0", "0/udp", ""])
+def test_unpublish_names_a_port(text: str) -> None:
+    """A free port has a number once it is published: 0 would be all that have none yet."""
+    with pytest.raises(SpecError, match="is not a port"):
+        parse_host_port(text, FLAG)
 
 
 def test_ulimit() -> None:
