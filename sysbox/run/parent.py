@@ -241,6 +241,8 @@ class Parked:
 
     def _killed(self) -> StartError | None:
         """The error to raise if something else than its filter has killed the child, else None."""
+        if self.pidfd < 0:
+            return None  # the helper is reaped, and what it has had born is not known yet
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         if not poll.poll(_GOING) or not process.is_fork(self.pid):

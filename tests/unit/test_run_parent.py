@@ -92,6 +92,15 @@ def test_what_does_not_follow_from_it(alive: bool) -> None:
         raise KernelError("make the link", "sb1", errno.EEXIST)
 
 
+def test_an_error_between_a_helper_and_what_it_has_had_born() -> None:
+    parked = fork_helper(lambda _: os._exit(0))
+    os.waitpid(parked.pid, 0)
+    os.close(parked.pidfd)
+    parked.pidfd = -1
+    with pytest.raises(StartError, match="not a child"), parked:
+        raise StartError("the newborn is not a child of sysbox", phase="handshake")
+
+
 def test_a_pid_that_is_not_a_childs_is_not_touched() -> None:
     """A container that holds the newborn's end of the handshake may name any process of the host's."""
     reading, writing = os.pipe()
