@@ -244,8 +244,7 @@ def _entering(
         process=plan,
         stdio=(wired.child[0], wired.child[1], wired.child[2]),
         owned=tuple(wired.owned),
-        # made here: in its cgroups the unit's list of devices may allow none, not even this one
-        spare=new_null() if -1 in wired.child and not plan.tty else -1,
+        spare=_spare_null() if -1 in wired.child and not plan.tty else -1,
         size=_terminal_size() if plan.tty else b"",
         seccomp=seccomp.filter_for(security, plan.capabilities.bounding, apparmor=plan.apparmor),
         uids=record.uids,
@@ -336,6 +335,16 @@ def main(entering: Entering, channel: Channel) -> NoReturn:
     except BaseException as error:  # noqa: BLE001 (a child has no other way to tell)
         channel.report(phase, "enter the container", error)
     _sys.leave(FAILED)
+
+
+def _spare_null() -> int:
+    """A null device made here: in the container's cgroups its unit's list of devices may allow none, not even
+    this one. -1 where this process may make no device, as inside a user namespace.
+    """
+    try:
+        return new_null()
+    except KernelError:
+        return -1
 
 
 def _prepare(entering: Entering) -> None:

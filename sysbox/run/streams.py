@@ -70,7 +70,8 @@ def is_null(fd: int) -> bool:
 
 
 def open_null(root: int, procfs: int, spare: int) -> int:
-    """The container's /dev/null if it is the null device, verified before that is opened; else `spare`.
+    """The container's /dev/null if it is the null device, verified before that is opened; else `spare`,
+    or a new one where that is -1. Raises KernelError.
 
     Never the host's: a chmod(2) of the descriptor would change the host's inode.
     """
@@ -84,7 +85,7 @@ def open_null(root: int, procfs: int, spare: int) -> int:
     finally:
         if found >= 0:
             posix.close(found)
-    return spare
+    return spare if spare >= 0 else new_null()
 
 
 def new_null() -> int:
