@@ -198,6 +198,13 @@ def test_a_new_cpuset_has_the_values_of_those_above(
     assert (found[below / "cpuset.cpus"], found[below / "cpuset.mems"]) == ("1-2", "0")
 
 
+@pytest.mark.parametrize("write", [SWAP, SWAP.replace(optional=True)])
+def test_a_cgroup_that_is_gone(write: CgroupWrite, hierarchies: HostFacts) -> None:
+    """systemd removes it with its last process: it is not the kernel that lacks the file."""
+    with pytest.raises(KernelError, match="find the cgroup"):
+        tree.apply_writes((write,), PATH, hierarchies)
+
+
 @pytest.mark.parametrize(
     ("number", "fails"), [(errno.ESRCH, False), (errno.ENOSPC, True), (errno.EINVAL, True)]
 )

@@ -259,6 +259,8 @@ def _write(directory: str, write: CgroupWrite) -> None:
         parent = directory.rpartition("/")[0]
         value = cgroup.read(parent, write.file).strip() if write.inherit else write.value
         cgroup.write(directory, write.file, value)
+    elif not exists(directory):
+        raise KernelError("find the cgroup", directory, errno.ENOENT)
     elif not write.optional:
         raise Unsupported(
             f"{write.file}={write.value}: this kernel has no such file",
